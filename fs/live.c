@@ -1,0 +1,306 @@
+/*
+ * live: files that are written in place, by any number of programs, through one node and one object.
+ *
+ * SETTLED -(live_open: first writer)-> LIVE -(live_release: last writer)-> SETTLED, with a version
+ *
+ * What a version names of the object is moved to a copy before it is overwritten; an append leaves it alone.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/notify.h"
+#include "fs/save.h"
+#include "journal/log.h"
+
+struct live *live_new(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
+{
+	struct live *live = calloc(1, sizeof(*live));
+
+	if (!live)
+		return NULL;
+	live->node = node;
+	live->actor = *actor;
+	live->entry = entry;
+	live->kind = kind;
+	live->fd = -1;
+	live->mtime_ns = time_now_ns();
+	lock_init(&live->io_lock, LOCK_IO);
+	return live;
+}
+
+void live_free(struct live *live)
+{
+	if (live->fd >= 0)
+		close(live->fd);
+	lock_deinit(&live->io_lock);
+	free(live);
+}
+
+/* The object that the file lives on: its head's, or a new one when nothing was ever published. */
+static int open_object(struct live *live, const struct content *head)
+{
+	struct journal *journal = live->node->file->tree->journal;
+	int err;
+
+	live->basis = (struct basis){head->id ? "own" : "none", head->id, 0};
+	if (head->id) {
+		live->object = head->object;
+		live->named_bytes = head->size_bytes;
+		err = object_open(&journal->objects, live->object, O_RDWR, &live->fd);
+		if (err == -ENOENT)
+			err = object_open_staged(
+				&journal->objects, live->object, O_RDWR, &live->fd);
+		return err == -ENOENT
+			       ? object_open(&journal->objects, live->object, O_RDWR, &live->fd)
+			       : err;
+	}
+	err = volume_next_number(journal->volume, &live->object);
+	if (!err)
+		err = object_stage(&journal->objects, live->object, &live->fd);
+	return err ? err : object_publish(&journal->objects, live->object);
+}
+
+/* True when the file is live now, with one more writer. */
+static bool join_locked(struct node *node)
+{
+	if (node->kind != NODE_LIVE || !node->live)
+		return false;
+	node->live->writers++;
+	return true;
+}
+
+int live_open(struct node *node, const struct actor *actor, int64_t entry)
+{
+	struct file *file = node->file;
+	struct content head;
+	struct live *live;
+	bool joined;
+	int err;
+
+	lock_take(&file->lock);
+	joined = join_locked(node);
+	head = file->attr.content;
+	lock_drop(&file->lock);
+	if (joined)
+		return 0;
+	live = live_new(node, actor, entry, "append");
+	if (!live)
+		return -ENOMEM;
+	err = open_object(live, &head);
+	if (err) {
+		live_free(live);
+		return err;
+	}
+	lock_take(&file->lock);
+	joined = join_locked(node);
+	if (!joined && (node->superseded || file->attr.content.id != head.id)) {
+		err = -ESTALE;
+	} else if (!joined) {
+		live->writers = 1;
+		node->live = live;
+		node->kind = NODE_LIVE;
+		node->object = live->object;
+	}
+	lock_drop(&file->lock);
+	if (err || joined) {
+		live_free(live);
+		return err;
+	}
+	err = version_set_live(file, live->object);
+	if (err)
+		live_release(node);
+	return err;
+}
+
+/* io_lock is held. */
+static int preserve(struct live *live, int64_t offset)
+{
+	int err;
+
+	if (offset >= live->named_bytes)
+		return 0;
+	err = version_preserve(live->node->file, live->object, live->fd, live->named_bytes);
+	if (!err)
+		live->named_bytes = 0;
+	return err;
+}
+
+static void mark_written(struct live *live, uid_t uid)
+{
+	lock_take(&live->node->file->lock);
+	live->mtime_ns = time_now_ns();
+	if (uid != 0)
+		live->clear_setid = true;
+	lock_drop(&live->node->file->lock);
+}
+
+ssize_t live_write(
+	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid)
+{
+	struct stat st;
+	size_t done = 0;
+	ssize_t n = 0;
+	int err = 0;
+
+	lock_take(&live->io_lock);
+	/* The kernel's idea of the end is right while it is the only one; the object's always is. */
+	if (append && fstat(live->fd, &st) == 0)
+		offset = st.st_size;
+	err = preserve(live, offset);
+	while (!err && done < bytes) {
+		n = pwrite(live->fd, data + done, bytes - done, offset + (int64_t)done);
+		if (n >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			err = -errno;
+	}
+	/* An append lands whole or not at all. */
+	if (err && append && done > 0 && ftruncate(live->fd, offset) == 0)
+		done = 0;
+	if (done > 0)
+		mark_written(live, uid);
+	lock_drop(&live->io_lock);
+	return done > 0 ? (ssize_t)done : err;
+}
+
+int live_edit_begin(struct live *live, int64_t offset)
+{
+	int err;
+
+	lock_take(&live->io_lock);
+	err = preserve(live, offset);
+	mark_written(live, 0);
+	lock_drop(&live->io_lock);
+	return err;
+}
+
+int live_truncate(struct live *live, int64_t size_bytes)
+{
+	int err;
+
+	lock_take(&live->io_lock);
+	err = preserve(live, size_bytes);
+	if (!err && ftruncate(live->fd, size_bytes) != 0)
+		err = -errno;
+	if (!err)
+		mark_written(live, 0);
+	lock_drop(&live->io_lock);
+	return err;
+}
+
+int live_allocate(struct live *live, int mode, int64_t offset, int64_t length)
+{
+	int err = live_edit_begin(live, mode & ~FALLOC_FL_KEEP_SIZE ? 0 : INT64_MAX);
+
+	if (!err && fallocate(live->fd, mode, offset, length) != 0)
+		err = -errno;
+	return err;
+}
+
+void live_stat_locked(struct live *live, struct stat *stat)
+{
+	struct stat st;
+
+	if (!live || fstat(live->fd, &st) != 0)
+		return;
+	stat->st_size = st.st_size;
+	stat->st_blocks = st.st_blocks;
+	stat->st_mtim.tv_sec = live->mtime_ns / 1000000000;
+	stat->st_mtim.tv_nsec = live->mtime_ns % 1000000000;
+}
+
+struct settling {
+	struct publish publish;
+	struct live *live;
+};
+
+/* In the apply step, with file->lock: the file has settled, unless somebody opened it for writing meanwhile. */
+static void on_settled(struct publish *publish)
+{
+	struct live *live = container_of(publish, struct settling, publish)->live;
+	struct node *node = live->node;
+	struct file *file = node->file;
+	bool named = publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_UNCHANGED;
+
+	if (publish->outcome == PUBLISH_VERSION && file->head != node)
+		node_supersede_locked(file, &publish->before);
+	if (live->writers > 0)
+		return;
+	node->live = NULL;
+	node->kind = NODE_SETTLED;
+	node->object = named ? file->attr.content.object : live->object;
+	node->size_bytes = publish->content.size_bytes;
+	node->mtime_ns = live->mtime_ns;
+}
+
+static int settle(struct live *live)
+{
+	struct file *file = live->node->file;
+	struct content head = file_attr(file).content;
+	struct settling settling = {
+		.publish = {.tree = file->tree,
+			.node = file->id,
+			.entry = live->entry,
+			.kind = live->kind,
+			.basis = live->basis,
+			.actor = live->actor,
+			.mtime_ns = live->mtime_ns,
+			.changes_content = true,
+			.clear_setid = live->clear_setid,
+			.applied = on_settled},
+		.live = live,
+	};
+	struct publish *publish = &settling.publish;
+	struct stat st;
+	int err;
+
+	publish->content.object = live->object;
+	if (fstat(live->fd, &st) != 0)
+		return -errno;
+	publish->content.size_bytes = st.st_size;
+	err = object_hash(live->fd, st.st_size, &publish->content.hash);
+	if (err)
+		return err;
+	if (head.id && head.object == live->object && head.size_bytes == st.st_size &&
+		memcmp(&head.hash, &publish->content.hash, sizeof(head.hash)) == 0)
+		publish->equals = head.id;
+	err = publish_commit(publish);
+	if (err)
+		return err;
+	if (publish->outcome == PUBLISH_VERSION)
+		live->named_bytes = st.st_size;
+	live->basis = (struct basis){"own", publish->row.content.id, publish->number};
+	return 0;
+}
+
+int live_release(struct node *node)
+{
+	struct file *file = node->file;
+	struct live *live;
+	bool last, over;
+	int err;
+
+	lock_take(&file->lock);
+	live = node->live;
+	last = --live->writers == 0;
+	lock_drop(&file->lock);
+	if (!last)
+		return 0;
+	lock_take(&live->io_lock);
+	err = settle(live);
+	lock_take(&file->lock);
+	over = node->live != live;
+	lock_drop(&file->lock);
+	lock_drop(&live->io_lock);
+	if (err)
+		log_error("tree %s: a live file cannot be settled: %s; the next mount does it",
+			file->tree->info.name, strerror(-err));
+	if (err)
+		return err;
+	if (!over)
+		return version_set_live(file, live->object);
+	notify_names(tree_fs(file->tree), file);
+	live_free(live);
+	return 0;
+}

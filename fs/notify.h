@@ -1,0 +1,22 @@
+/*
+ * notify: the kernel is told that what it caches is out of date.
+ *
+ * Names are told of by a thread of its own: the kernel takes the directory's lock for it
+ * (fuse_reverse_inval_entry), which somebody may hold who waits for this daemon.
+ */
+#ifndef INTACTFS_FS_NOTIFY_H
+#define INTACTFS_FS_NOTIFY_H
+
+#include "fs/fs.h"
+
+int notify_start(struct fs *fs);
+void notify_stop(struct fs *fs);
+
+/* The next walk of each name of the file asks again. Queued; any lock up to LOCK_TIMER may be held. */
+void notify_names(struct fs *fs, struct file *file);
+/* A name that has come to life without the kernel's doing. */
+void notify_name(struct fs *fs, struct file *dir, const char *name);
+/* The attributes of the node are asked for again; sent at once. No lock may be held. */
+void notify_attributes(struct fs *fs, struct node *node);
+
+#endif

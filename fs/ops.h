@@ -1,0 +1,101 @@
+/*
+ * ops: the requests of the kernel. ops.c has the table; the files ops_*.c answer each request exactly once, and alone turn
+ * outcomes into errnos. ESTALE only ever redirects (redirect.h).
+ */
+#ifndef INTACTFS_FS_OPS_H
+#define INTACTFS_FS_OPS_H
+
+#include "fs/node.h"
+#include "fs/save.h"
+
+extern const struct fuse_lowlevel_ops ops_table;
+
+/* An open file. */
+struct handle {
+	struct node *node; /* with a reference */
+	struct save *save; /* with a reference; NULL unless it was opened on a staged save */
+	int fd;		   /* of a reader; -1: none yet */
+	int64_t limit_bytes;
+	bool writer;
+	bool live; /* a writer of a live file that was so when it was opened */
+	bool append;
+};
+
+static inline struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static inline bool is_root(fuse_ino_t id)
+{
+	return id == FUSE_ROOT_ID;
+}
+
+/* The directory of a request that changes names in it; NULL when it was answered: nothing but trees can be
+ * made in the root (EPERM), nothing in a virtual directory (EROFS). */
+struct file *ops_directory(fuse_req_t req, fuse_ino_t id);
+
+/* Fills in what a name is answered with; file->lock is held. */
+void ops_entry_locked(struct node *node, bool busy, struct fuse_entry_param *ret_entry);
+/* Answers with the node, whose reference becomes the kernel's. */
+void ops_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry, struct node *node);
+double ops_attr_timeout_locked(struct node *node);
+
+/* Publishes what was closed of a file whose name is about to change. True when something was. */
+bool ops_publish_closed(struct file *file);
+/* The attributes that the kernel has of the file's other nodes are out of date. No lock is held. */
+void ops_tell_others(struct file *file, struct node *except);
+/* The save that the thread is to be sent to: its own, or a new reservation, with the turn when that is free. Takes no lock over; false: no
+ * memory. For changes by path that are not opens. */
+bool ops_reserve(fuse_req_t req, struct node *node, const struct process *process);
+/* The lineage by which the file is known. */
+int64_t ops_lineage(struct file *file);
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
+	const char *to_name, unsigned flags);
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_readdirplus(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+	struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+	struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
+	struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t offset_out,
+	struct fuse_file_info *fi_out, size_t length, int flags);
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+	int flags);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+#endif

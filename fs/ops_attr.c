@@ -1,0 +1,321 @@
+/*
+ * ops_attr: attributes, extended ones too. By node, never by who asks.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "fs/ops.h"
+#include "fs/redirect.h"
+#include "fs/root.h"
+#include "fs/virtual.h"
+#include "meta/namespace.h"
+
+static void reply_node(fuse_req_t req, struct node *node)
+{
+	struct stat st;
+	double timeout;
+
+	lock_take(&node->file->lock);
+	node_stat_locked(node, &st);
+	timeout = ops_attr_timeout_locked(node);
+	lock_drop(&node->file->lock);
+	fuse_reply_attr(req, &st, timeout);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	int err;
+
+	(void)fi;
+	if (is_root(ino)) {
+		root_stat(request_fs(req), &st);
+		fuse_reply_attr(req, &st, 0);
+	} else if (node_of(ino)->kind == NODE_VIRTUAL) {
+		err = virtual_stat(node_of(ino), &st);
+		if (err)
+			fuse_reply_err(req, -err);
+		else
+			fuse_reply_attr(req, &st, 0);
+	} else {
+		reply_node(req, node_of(ino));
+	}
+}
+
+/* A truncation by path is a save of its own, of one step. */
+static int truncate_once(struct save *save, int64_t size_bytes)
+{
+	int err = save_begin(save, size_bytes == 0 ? O_WRONLY | O_TRUNC : O_WRONLY, false);
+
+	if (err)
+		return err;
+	err = save_truncate(save, size_bytes);
+	if (err)
+		save_abandon(save);
+	else
+		err = save_publish(save);
+	return err;
+}
+
+static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
+{
+	struct actor actor;
+	int err;
+
+	request_actor(req, &actor);
+	err = live_open(node, &actor, ops_lineage(node->file));
+	if (err)
+		return err;
+	err = live_truncate(node->live, size_bytes);
+	live_release(node);
+	return err;
+}
+
+static int truncate_staged(struct node *node, int64_t size_bytes)
+{
+	struct save *save;
+	bool reserved;
+	int err;
+
+	lock_take(&node->file->lock);
+	save = node->save ? save_ref(node->save) : NULL;
+	reserved = save && save->state == SAVE_RESERVED;
+	lock_drop(&node->file->lock);
+	if (!save)
+		return -ESTALE;
+	err = reserved ? truncate_once(save, size_bytes) : save_truncate(save, size_bytes);
+	save_unref(save);
+	return err;
+}
+
+/* Without a descriptor: on a settled file the kernel is sent round, as by an open; but without waiting for the turn,
+ * which would block the caller's directory. */
+static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
+{
+	struct process process;
+	enum node_kind kind;
+	bool sent;
+
+	request_process(req, &process);
+	sent = redirect_end(process.tid, node) != REDIRECT_NONE;
+	lock_take(&node->file->lock);
+	kind = node->kind;
+	lock_drop(&node->file->lock);
+	if (kind == NODE_STAGED)
+		return truncate_staged(node, size_bytes);
+	if (kind == NODE_LIVE || sent)
+		return truncate_live(req, node, size_bytes);
+	return ops_reserve(req, node, &process) ? -ESTALE : -ENOMEM;
+}
+
+static int truncate_handle(struct handle *handle, int64_t size_bytes)
+{
+	int err = SAVE_IS_LIVE;
+
+	if (!handle->writer)
+		return -EINVAL;
+	if (handle->save && !handle->save->live)
+		err = save_truncate(handle->save, size_bytes);
+	if (err == SAVE_IS_LIVE)
+		err = live_truncate(handle->node->live, size_bytes);
+	return err;
+}
+
+static int64_t time_ns(const struct timespec *ts)
+{
+	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
+}
+
+static struct attr_change change_of(const struct stat *attr, int to_set)
+{
+	struct attr_change change = {
+		.mode = attr->st_mode,
+		.uid = attr->st_uid,
+		.gid = attr->st_gid,
+		.atime_ns = time_ns(&attr->st_atim),
+		.mtime_ns = time_ns(&attr->st_mtim),
+	};
+
+	change.mask = (unsigned)((to_set & FUSE_SET_ATTR_MODE ? ATTR_MODE : 0) |
+				 (to_set & FUSE_SET_ATTR_UID ? ATTR_UID : 0) |
+				 (to_set & FUSE_SET_ATTR_GID ? ATTR_GID : 0) |
+				 (to_set & FUSE_SET_ATTR_ATIME ? ATTR_ATIME : 0) |
+				 (to_set & FUSE_SET_ATTR_MTIME ? ATTR_MTIME : 0) |
+				 (to_set & FUSE_SET_ATTR_ATIME_NOW ? ATTR_ATIME_NOW : 0) |
+				 (to_set & FUSE_SET_ATTR_MTIME_NOW ? ATTR_MTIME_NOW : 0));
+	return change;
+}
+
+/* The time of what is not published yet goes with the save, or with the live file. True when it did. */
+static bool set_time_of_content(struct node *node, int64_t mtime_ns)
+{
+	struct save *save = NULL;
+	bool taken = false;
+
+	lock_take(&node->file->lock);
+	if (node->kind == NODE_STAGED && node->save && node->save->state != SAVE_RESERVED &&
+		(node->save->written || node->save->truncated || node->save->created))
+		save = save_ref(node->save);
+	if (node->kind == NODE_LIVE && node->live) {
+		node->live->mtime_ns = mtime_ns;
+		taken = true;
+	}
+	lock_drop(&node->file->lock);
+	if (!save)
+		return taken;
+	save_set_times(save, mtime_ns);
+	save_unref(save);
+	return true;
+}
+
+static int change_attributes(fuse_req_t req, struct node *node, struct attr_change change)
+{
+	const unsigned mtime = ATTR_MTIME | ATTR_MTIME_NOW;
+	struct actor actor;
+	int err;
+
+	if (change.mask & mtime &&
+		set_time_of_content(
+			node, change.mask & ATTR_MTIME_NOW ? time_now_ns() : change.mtime_ns))
+		change.mask &= ~mtime;
+	if (change.mask == 0)
+		return 0;
+	request_actor(req, &actor);
+	err = namespace_setattr(node->file, &change, &actor);
+	if (!err && S_ISREG(node->file->attr.mode))
+		ops_tell_others(node->file, node);
+	return err;
+}
+
+void op_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct attr_change change = change_of(attr, to_set);
+	struct node *node = node_of(ino);
+	int err = 0;
+
+	if (is_root(ino) || node->kind == NODE_VIRTUAL) {
+		fuse_reply_err(req, is_root(ino) ? EPERM : EROFS);
+		return;
+	}
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size)
+					  : truncate_path(req, node, attr->st_size);
+	if (!err && change.mask)
+		err = change_attributes(req, node, change);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_node(req, node);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+
+	(void)ino;
+	if (fstatvfs(volume_fd(request_fs(req)->volume), &st) != 0) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	st.f_namemax = RECORD_NAME_MAX;
+	fuse_reply_statfs(req, &st);
+}
+
+static bool is_own(const char *name)
+{
+	return strncmp(name, "user.intactfs.", strlen("user.intactfs.")) == 0;
+}
+
+/* Access lists are not kept: the kernel is told so. */
+static bool is_refused(const char *name)
+{
+	return strncmp(name, "system.", strlen("system.")) == 0;
+}
+
+static void reply_xattr(fuse_req_t req, const void *value, size_t bytes, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, bytes);
+	else if (bytes > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, bytes);
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct node *node = is_root(ino) ? NULL : node_of(ino);
+	autofree void *value = NULL;
+	size_t bytes = 0;
+	int err;
+
+	if (is_own(name))
+		err = virtual_getxattr(req, request_fs(req), node, name, &value, &bytes);
+	else if (is_refused(name))
+		err = -EOPNOTSUPP;
+	else if (!node || node->kind == NODE_VIRTUAL)
+		err = -ENODATA;
+	else
+		err = namespace_getxattr(node->file, name, &value, &bytes);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_xattr(req, value, bytes, size);
+}
+
+void op_setxattr(
+	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct node *node = is_root(ino) ? NULL : node_of(ino);
+	struct actor actor;
+	int err;
+
+	if (!node || is_refused(name)) {
+		err = -EOPNOTSUPP;
+	} else if (node->kind == NODE_VIRTUAL) {
+		err = -EROFS;
+	} else if (is_own(name)) {
+		err = virtual_setxattr(req, node, name, value, size);
+	} else {
+		request_actor(req, &actor);
+		err = namespace_setxattr(node->file, name, value, size, flags, &actor);
+		if (!err)
+			ops_tell_others(node->file, node);
+	}
+	fuse_reply_err(req, -err);
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct node *node = is_root(ino) ? NULL : node_of(ino);
+	autofree char *list = NULL;
+	size_t bytes = 0;
+	int err = 0;
+
+	if (node && node->kind != NODE_VIRTUAL)
+		err = namespace_listxattr(node->file, fuse_req_ctx(req)->uid == 0, &list, &bytes);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_xattr(req, list, bytes, size);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct node *node = is_root(ino) ? NULL : node_of(ino);
+	struct actor actor;
+	int err;
+
+	if (!node || is_refused(name)) {
+		err = -EOPNOTSUPP;
+	} else if (node->kind == NODE_VIRTUAL) {
+		err = -EROFS;
+	} else {
+		request_actor(req, &actor);
+		err = namespace_removexattr(node->file, name, &actor);
+	}
+	fuse_reply_err(req, -err);
+}

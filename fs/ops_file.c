@@ -1,0 +1,246 @@
+/*
+ * ops_file: what is done through an open file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "fs/ops.h"
+
+/* The live file that a writer's handle works on; NULL when it works on a staged save. */
+static struct live *live_of(struct handle *handle)
+{
+	if (!handle->writer || !(handle->live || (handle->save && handle->save->live)))
+		return NULL;
+	return handle->node->live;
+}
+
+/* A reader of what was never published looks whether it is there by now. */
+static int open_published(struct handle *handle)
+{
+	struct file *file = handle->node->file;
+	struct content head = {0};
+	int fd = -1, err = 0;
+
+	lock_take(&file->lock);
+	if (file->head && file->head->kind == NODE_LIVE)
+		fd = fcntl(file->head->live->fd, F_DUPFD_CLOEXEC, 0);
+	else
+		head = file->attr.content;
+	lock_drop(&file->lock);
+	if (fd < 0 && head.object)
+		err = version_open(file->tree, head.object, &fd);
+	/* Two reads may come at once: the first descriptor stays. */
+	if (fd >= 0) {
+		int none = -1;
+
+		if (!__atomic_compare_exchange_n(
+			    &handle->fd, &none, fd, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			close(fd);
+	}
+	return err;
+}
+
+/* The descriptor to read from; -1: there is nothing to read yet. */
+static int reading_fd(struct handle *handle, int *ret_fd)
+{
+	struct live *live = live_of(handle);
+	int err = 0;
+
+	if (live) {
+		*ret_fd = live->fd;
+		return 0;
+	}
+	if (handle->save) {
+		if (save_read(handle->save, ret_fd) != 0)
+			*ret_fd = -1;
+		return 0;
+	}
+	if (__atomic_load_n(&handle->fd, __ATOMIC_ACQUIRE) < 0)
+		err = open_published(handle);
+	*ret_fd = __atomic_load_n(&handle->fd, __ATOMIC_ACQUIRE);
+	return err;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+	int fd, err = reading_fd(handle, &fd);
+
+	(void)ino;
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	if (fd < 0 || offset >= handle->limit_bytes) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	if ((int64_t)size > handle->limit_bytes - offset)
+		buf.buf[0].size = (size_t)(handle->limit_bytes - offset);
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
+	buf.buf[0].fd = fd;
+	buf.buf[0].pos = offset;
+	fuse_reply_data(req, &buf, 0);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+	struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct live *live = live_of(handle);
+	ssize_t n = SAVE_IS_LIVE;
+
+	(void)ino;
+	if (!live && handle->save)
+		n = save_write(handle->save, data, size, offset, uid);
+	if (n == SAVE_IS_LIVE) {
+		live = live_of(handle);
+		n = live ? live_write(
+				   live, data, size, offset, handle->append && !fi->writepage, uid)
+			 : -EBADF;
+	}
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+/* The verdict and the safety belong to the saver's own process, after it wrote. For all others, and where nothing was written: when
+ * the process has it open no more, its release may be on its way. */
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	struct save *save = handle->save;
+	struct process process;
+	bool sync;
+	int err = 0;
+
+	(void)ino;
+	if (!save || !handle->writer || save->live) {
+		fuse_reply_err(req, 0);
+		return;
+	}
+	request_process(req, &process);
+	if (process_same(&process, &save->saver) && save->dirty) {
+		sync = request_fs(req)->options.durable_close;
+		err = save_close(save, sync);
+		if (!err && sync)
+			err = journal_sync(save->file->tree->journal);
+	} else if (process.known && !process_has_open(process.pid, (uint64_t)save->node->ino)) {
+		lock_take(&save->file->lock);
+		save->flushed_ms = time_mono_ms();
+		lock_drop(&save->file->lock);
+	}
+	fuse_reply_err(req, -err);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	struct live *live = live_of(handle);
+	int err = 0;
+
+	(void)ino;
+	(void)datasync;
+	if (handle->node->kind == NODE_VIRTUAL) {
+		fuse_reply_err(req, 0);
+		return;
+	}
+	if (live)
+		err = fdatasync(live->fd) == 0 ? 0 : -errno;
+	else if (handle->save && handle->writer)
+		err = save_close(handle->save, true);
+	if (!err)
+		err = journal_sync(handle->node->file->tree->journal);
+	fuse_reply_err(req, -err);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+	struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	struct live *live = live_of(handle);
+	int err = SAVE_IS_LIVE;
+
+	(void)ino;
+	if (!live && handle->save)
+		err = save_allocate(handle->save, mode, offset, length);
+	if (err == SAVE_IS_LIVE) {
+		live = live_of(handle);
+		err = live ? live_allocate(live, mode, offset, length) : -EBADF;
+	}
+	fuse_reply_err(req, -err);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	off_t at;
+	int fd, err = reading_fd(handle, &fd);
+
+	(void)ino;
+	if (!err && fd < 0)
+		err = -ENXIO;
+	at = err ? -1 : lseek(fd, offset, whence);
+	if (!err && at < 0)
+		err = -errno;
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		fuse_reply_lseek(req, at);
+}
+
+/* Within the kernel's copy_file_range(2) both are files of this mount. */
+static ssize_t copy_to(
+	struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length)
+{
+	struct live *live = live_of(out);
+	loff_t from = offset_in, to = offset_out;
+	int fd, err = SAVE_IS_LIVE;
+	ssize_t n;
+
+	if (!live && out->save)
+		err = save_edit_begin(out->save, &fd);
+	if (err == SAVE_IS_LIVE) {
+		live = live_of(out);
+		err = live ? live_edit_begin(live, offset_out) : -EBADF;
+		fd = live ? live->fd : -1;
+	}
+	if (err)
+		return err;
+	n = copy_file_range(fd_in, &from, fd, &to, length, 0);
+	if (n < 0)
+		n = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
+	if (!live)
+		save_edit_end(out->save, n > 0);
+	return n;
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
+	struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t offset_out,
+	struct fuse_file_info *fi_out, size_t length, int flags)
+{
+	struct handle *in = handle_of(fi_in);
+	ssize_t n;
+	int fd, err = reading_fd(in, &fd);
+
+	(void)ino_in;
+	(void)ino_out;
+	(void)flags;
+	if (!err && fd < 0) {
+		fuse_reply_write(req, 0);
+		return;
+	}
+	if (offset_in >= in->limit_bytes)
+		length = 0;
+	else if ((int64_t)length > in->limit_bytes - offset_in)
+		length = (size_t)(in->limit_bytes - offset_in);
+	n = err ? err : copy_to(handle_of(fi_out), fd, offset_in, offset_out, length);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}

@@ -1,0 +1,502 @@
+/*
+ * ops_names: lookups, and what makes, removes and moves names.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/redirect.h"
+#include "fs/root.h"
+#include "fs/virtual.h"
+#include "meta/namespace.h"
+
+static void reply_virtual(fuse_req_t req, struct node *node)
+{
+	struct fuse_entry_param entry = {.ino = node_id(node), .generation = 1};
+	int err = virtual_stat(node, &entry.attr);
+
+	if (!err) {
+		ops_reply_entry(req, &entry, node);
+		return;
+	}
+	virtual_unref(node, 1);
+	fuse_reply_err(req, -err);
+}
+
+static void lookup_in_root(fuse_req_t req, const char *name)
+{
+	struct fs *fs = request_fs(req);
+	struct fuse_entry_param entry;
+	struct node *node;
+	int err = root_lookup(fs, name, &node);
+
+	if (!err) {
+		lock_take(&node->file->lock);
+		ops_entry_locked(node, false, &entry);
+		lock_drop(&node->file->lock);
+		ops_reply_entry(req, &entry, node);
+		return;
+	}
+	if (err == -ENOENT)
+		err = virtual_lookup_root(fs, name, &node);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_virtual(req, node);
+}
+
+static bool ends_in_history(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length > 2 && strcmp(name + length - 2, "@@") == 0;
+}
+
+/* A name that is not there: the kernel may remember that, but for names that answer as soon as there is a history. */
+static void lookup_missing(fuse_req_t req, struct file *dir, const char *name)
+{
+	struct fuse_entry_param none = {.ino = 0, .entry_timeout = CACHE_LONG_S};
+	struct node *node;
+	int err;
+
+	if (!ends_in_history(name)) {
+		fuse_reply_entry(req, &none);
+		return;
+	}
+	err = virtual_lookup_history(dir, name, &node);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_virtual(req, node);
+}
+
+/* A reservation that the thread was sent to, but whose name is another file's by now. True when there was one. */
+static bool drop_reservation(struct file *file, pid_t tid)
+{
+	struct save *save, *found = NULL;
+
+	lock_take(&file->lock);
+	DL_FOREACH(file->saves, save)
+	{
+		if (!found && save->state == SAVE_RESERVED && save->saver.tid == tid)
+			found = save_ref(save);
+	}
+	lock_drop(&file->lock);
+	if (!found)
+		return false;
+	save_abandon(found);
+	save_unref(found);
+	return true;
+}
+
+/* The thread walks the path anew to what it is to save; when the name was given to another file meanwhile, its reservation
+ * goes along. */
+static void follow_redirect(fuse_req_t req, struct file *dir, const char *name, struct file *file)
+{
+	pid_t tid = fuse_req_ctx(req)->pid;
+	struct file *origin = redirect_origin(tid, dir->id, name);
+	struct process process;
+	struct node *head;
+
+	if (origin && origin != file && drop_reservation(origin, tid) && file &&
+		S_ISREG(file->attr.mode)) {
+		request_process(req, &process);
+		lock_take(&file->lock);
+		head = node_head_locked(file);
+		lock_drop(&file->lock);
+		if (head)
+			ops_reserve(req, head, &process);
+		node_unref(head, 1);
+	}
+	file_unref(origin);
+}
+
+static void lookup_resume(struct parked *parked, enum park_end end);
+
+/* Takes over the reference of file. patient: a release that is on its way is waited for. */
+static void lookup_file(
+	fuse_req_t req, struct node *parent, const char *name, struct file *file, bool patient)
+{
+	struct fuse_entry_param entry;
+	struct parked *parked = NULL;
+	struct process process = {.tid = 0};
+	struct save *save, *releasing;
+	struct node *node;
+	bool busy;
+
+	lock_take(&file->lock);
+	busy = file->saves != NULL;
+	lock_drop(&file->lock);
+	if (busy) {
+		request_process(req, &process);
+		parked = patient ? park_new(req, file, parent, name, NULL, &process, lookup_resume)
+				 : NULL;
+	}
+	lock_take(&file->lock);
+	save = busy ? save_visible_locked(file, &process) : NULL;
+	releasing = save || !parked ? NULL : save_releasing_locked(file, &process);
+	if (releasing) {
+		park_for_publish_locked(parked, &releasing->parked, RELEASE_WAIT_MS);
+		lock_drop(&file->lock);
+		file_unref(file);
+		return;
+	}
+	node = save ? save->node : NULL;
+	if (node)
+		node_ref_locked(node);
+	else
+		node = node_head_locked(file);
+	if (node)
+		ops_entry_locked(node, file->saves != NULL, &entry);
+	lock_drop(&file->lock);
+	if (parked)
+		park_drop(parked);
+	file_unref(file);
+	if (node)
+		ops_reply_entry(req, &entry, node);
+	else
+		fuse_reply_err(req, ENOMEM);
+}
+
+static void lookup_real(fuse_req_t req, struct node *parent, const char *name, bool patient)
+{
+	struct file *file = NULL;
+	int err = tree_lookup(parent->file, name, &file, NULL);
+
+	if (patient)
+		follow_redirect(req, parent->file, name, err == 1 ? file : NULL);
+	if (err == 1)
+		lookup_file(req, parent, name, file, patient);
+	else if (err == 0)
+		lookup_missing(req, parent->file, name);
+	else
+		fuse_reply_err(req, -err);
+}
+
+static void lookup_resume(struct parked *parked, enum park_end end)
+{
+	(void)end;
+	lookup_real(parked->req, parked->node, parked->name, false);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *node;
+	int err;
+
+	if (is_root(parent)) {
+		lookup_in_root(req, name);
+	} else if (node_of(parent)->kind == NODE_VIRTUAL) {
+		err = virtual_lookup(request_fs(req), node_of(parent), name, &node);
+		if (err)
+			fuse_reply_err(req, -err);
+		else
+			reply_virtual(req, node);
+	} else {
+		lookup_real(req, node_of(parent), name, true);
+	}
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	if (!is_root(ino))
+		node_unref(node_of(ino), count);
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!is_root(forgets[i].ino))
+			node_unref(node_of(forgets[i].ino), forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* Gives back the file's reference. */
+static void reply_new(fuse_req_t req, struct file *file)
+{
+	struct fuse_entry_param entry;
+	struct node *node;
+
+	lock_take(&file->lock);
+	node = node_head_locked(file);
+	if (node)
+		ops_entry_locked(node, file->saves != NULL, &entry);
+	lock_drop(&file->lock);
+	file_unref(file);
+	if (node)
+		ops_reply_entry(req, &entry, node);
+	else
+		fuse_reply_err(req, ENOMEM);
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct namespace_new what)
+{
+	struct file *file, *dir = ops_directory(req, parent);
+	struct actor actor;
+	int64_t entry;
+	int err;
+
+	if (!dir)
+		return;
+	request_actor(req, &actor);
+	err = volume_next_number(dir->tree->journal->volume, &what.number);
+	if (!err)
+		err = namespace_create(dir, name, &what, &actor, &file, &entry);
+	if (err)
+		fuse_reply_err(req, -err);
+	else
+		reply_new(req, file);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	make(req, parent, name, (struct namespace_new){.mode = mode, .rdev = rdev});
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	make(req, parent, name, (struct namespace_new){.mode = S_IFLNK | 0777, .target = target});
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct fuse_entry_param entry;
+	struct actor actor;
+	struct node *node;
+	int err;
+
+	if (!is_root(parent)) {
+		make(req, parent, name,
+			(struct namespace_new){.mode = S_IFDIR | (mode & ~(mode_t)S_IFMT)});
+		return;
+	}
+	request_actor(req, &actor);
+	err = root_mkdir(request_fs(req), name, &actor, &node);
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	lock_take(&node->file->lock);
+	ops_entry_locked(node, false, &entry);
+	lock_drop(&node->file->lock);
+	ops_reply_entry(req, &entry, node);
+}
+
+/* A reservation on the new file, with the turn; then the staged save that starts empty. */
+static int begin_created(struct file *file, int64_t entry, const struct process *process,
+	const struct actor *actor, int open_flags, struct save **ret_save)
+{
+	struct save *save = NULL;
+	int64_t ino;
+	int err = volume_next_number(file->tree->journal->volume, &ino);
+
+	if (err)
+		return err;
+	lock_take(&file->lock);
+	save = save_reserve_locked(file, process, actor, entry, ino, NULL);
+	if (save) {
+		turn_take(&file->turn, save);
+		save_ref(save);
+	}
+	lock_drop(&file->lock);
+	if (!save)
+		return -ENOMEM;
+	err = save_begin(save, open_flags, true);
+	if (err) {
+		save_abandon(save);
+		save_unref(save);
+		return err;
+	}
+	*ret_save = save;
+	return 0;
+}
+
+void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct namespace_new what = {.mode = S_IFREG | (mode & ~(mode_t)S_IFMT)};
+	struct file *file, *dir = ops_directory(req, parent);
+	struct fuse_entry_param reply;
+	struct process process;
+	struct handle *handle;
+	struct actor actor;
+	struct save *save;
+	int64_t entry;
+	int err;
+
+	if (!dir)
+		return;
+	handle = calloc(1, sizeof(*handle));
+	request_process(req, &process);
+	actor_get(&actor, &process, ctx->uid, ctx->gid);
+	err = handle ? volume_next_number(dir->tree->journal->volume, &what.number) : -ENOMEM;
+	if (!err)
+		err = namespace_create(dir, name, &what, &actor, &file, &entry);
+	/* It came to life behind the kernel's back: the kernel looks again. */
+	if (err == -EEXIST && !(fi->flags & O_EXCL))
+		err = -ESTALE;
+	if (!err) {
+		err = begin_created(file, entry, &process, &actor, fi->flags, &save);
+		if (err)
+			namespace_unlink(dir, name, &actor);
+		file_unref(file);
+	}
+	if (err) {
+		free(handle);
+		fuse_reply_err(req, -err);
+		return;
+	}
+	redirect_end(process.tid, NULL);
+	handle->save = save;
+	handle->node = node_ref(save->node);
+	handle->fd = -1;
+	handle->limit_bytes = INT64_MAX;
+	handle->writer = true;
+	handle->append = fi->flags & O_APPEND;
+	lock_take(&save->file->lock);
+	save->writers++;
+	node_ref_locked(save->node); /* the kernel's */
+	ops_entry_locked(save->node, true, &reply);
+	lock_drop(&save->file->lock);
+	fi->fh = (uintptr_t)handle;
+	fi->keep_cache = 1;
+	if (fuse_reply_create(req, &reply, fi) != 0) {
+		/* Interrupted: the kernel does not know the handle, and never releases it. */
+		node_unref(save->node, 1);
+		lock_take(&save->file->lock);
+		save->writers--;
+		lock_drop(&save->file->lock);
+		save_publish(save);
+		save_unref(save);
+		node_unref(handle->node, 1);
+		free(handle);
+	}
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct file *file = node_of(ino)->file;
+	char target[PATH_MAX + 1];
+	struct sql *sql;
+	int err;
+
+	if (!file) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	sql = journal_read_begin(file->tree->journal);
+	err = record_node_target(sql, file->id, target, sizeof(target));
+	journal_read_end(file->tree->journal);
+	if (err == SQL_ROW)
+		fuse_reply_readlink(req, target);
+	else
+		fuse_reply_err(req, err < 0 ? -err : ENOENT);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	struct file *dir = ops_directory(req, parent), *file;
+	struct actor actor;
+	int err;
+
+	if (!dir)
+		return;
+	file = is_root(ino) ? NULL : node_of(ino)->file;
+	if (!file) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	ops_publish_closed(file);
+	request_actor(req, &actor);
+	err = namespace_link(file, dir, name, &actor);
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	ops_tell_others(file, NULL);
+	reply_new(req, file_ref(file));
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
+	int (*remove)(struct file *dir, const char *name, const struct actor *actor))
+{
+	struct file *dir = ops_directory(req, parent), *file = NULL;
+	struct actor actor;
+	int err;
+
+	if (!dir)
+		return;
+	if (tree_lookup(dir, name, &file, NULL) != 1)
+		file = NULL;
+	if (file)
+		ops_publish_closed(file);
+	request_actor(req, &actor);
+	err = remove(dir, name, &actor);
+	if (!err && file)
+		ops_tell_others(file, NULL);
+	file_unref(file);
+	fuse_reply_err(req, -err);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, namespace_unlink);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	if (is_root(parent))
+		fuse_reply_err(req, -root_rmdir(request_fs(req), name));
+	else
+		remove_name(req, parent, name, namespace_rmdir);
+}
+
+/* What was closed of a file is published before its name moves or goes. */
+static bool publish_named(struct file *dir, const char *name)
+{
+	struct file *file;
+	bool published;
+
+	if (tree_lookup(dir, name, &file, NULL) != 1)
+		return false;
+	published = S_ISREG(file->attr.mode) && ops_publish_closed(file);
+	file_unref(file);
+	return published;
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
+	const char *to_name, unsigned flags)
+{
+	struct file *from = ops_directory(req, parent), *to;
+	struct fs *fs = request_fs(req);
+	struct actor actor;
+	bool published;
+	int err;
+
+	if (!from)
+		return;
+	/* Trees are filesystems of their own, and the root is none of them. */
+	if (is_root(to_parent)) {
+		fuse_reply_err(req, EXDEV);
+		return;
+	}
+	to = ops_directory(req, to_parent);
+	if (!to)
+		return;
+	published = publish_named(from, name);
+	published |= publish_named(to, to_name);
+	request_actor(req, &actor);
+	err = namespace_rename(from, name, to, to_name, flags, &actor);
+	if (!err && published) {
+		/* The kernel moves what it knew by the name; that was superseded just now. */
+		notify_name(fs, to, to_name);
+		notify_name(fs, from, name);
+	}
+	fuse_reply_err(req, -err);
+}

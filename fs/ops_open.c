@@ -1,0 +1,502 @@
+/*
+ * ops_open: what an open becomes (docs/architecture.md).
+ *
+ *   settled, for reading             the node as it is; a superseded one is answered ESTALE once
+ *   settled, for writing             its turn is waited for; then a node of its own is reserved, and ESTALE sends the kernel there
+ *   settled, to append               its place in the queue of turns is waited for; then the file is live
+ *   staged                           the save that it was reserved for begins, or is joined
+ *   live                             the one object that all share
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fs/ops.h"
+#include "fs/redirect.h"
+#include "fs/virtual.h"
+
+/* A writer that comes back before its last save was released. */
+#define REOPEN_WAIT_MS 200
+
+struct opening {
+	fuse_req_t req;
+	struct node *node;
+	struct fuse_file_info fi;
+	struct process process;
+	int64_t entry;		   /* the lineage */
+	enum redirect_state state; /* a second ESTALE would reach the program */
+	bool waited;
+	bool queued; /* it had its time in the queue of turns */
+};
+
+static void open_node(struct opening *opening);
+
+static bool for_writing(const struct opening *opening)
+{
+	return (opening->fi.flags & O_ACCMODE) != O_RDONLY || (opening->fi.flags & O_TRUNC);
+}
+
+static void send_round(struct opening *opening)
+{
+	redirect_set(opening->process.tid, opening->node);
+	fuse_reply_err(opening->req, ESTALE);
+}
+
+static void close_handle(struct handle *handle)
+{
+	if (handle->fd >= 0)
+		close(handle->fd);
+	save_unref(handle->save);
+	node_unref(handle->node, 1);
+	free(handle);
+}
+
+static void end_writing(struct handle *handle)
+{
+	struct save *save = handle->save;
+	bool last;
+
+	if (!handle->writer)
+		return;
+	if (handle->live || (save && save->live)) {
+		live_release(handle->node);
+		return;
+	}
+	lock_take(&save->file->lock);
+	last = !save->live && --save->writers == 0;
+	lock_drop(&save->file->lock);
+	if (save->live)
+		live_release(handle->node);
+	else if (last)
+		save_publish(save);
+}
+
+static struct handle *handle_new(struct opening *opening)
+{
+	struct handle *handle = calloc(1, sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->node = node_ref(opening->node);
+	handle->fd = -1;
+	handle->limit_bytes = INT64_MAX;
+	handle->append = opening->fi.flags & O_APPEND;
+	return handle;
+}
+
+static void reply_open(struct opening *opening, struct handle *handle)
+{
+	opening->fi.fh = (uintptr_t)handle;
+	opening->fi.keep_cache = !opening->fi.direct_io;
+	opening->fi.noflush = !handle->writer;
+	if (fuse_reply_open(opening->req, &opening->fi) == 0)
+		return;
+	/* Interrupted: it will not be released. */
+	end_writing(handle);
+	close_handle(handle);
+}
+
+static void fail(struct opening *opening, struct handle *handle, int err)
+{
+	if (handle)
+		close_handle(handle);
+	fuse_reply_err(opening->req, -err);
+}
+
+static void publish_resume(struct parked *parked, enum park_end end)
+{
+	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
+		parked->entry, (enum redirect_state)parked->redirect_state, true, false};
+
+	if (end == PARK_INTERRUPTED)
+		fuse_reply_err(parked->req, EINTR);
+	else
+		open_node(&opening);
+}
+
+/* Waits until the save is published, if it is still the one to wait for. True when the request was parked. */
+static bool wait_for_publish(struct opening *opening,
+	struct save *(*wanted)(struct opening *opening), unsigned timeout_ms)
+{
+	struct file *file = opening->node->file;
+	struct parked *parked = park_new(opening->req, file, opening->node, NULL, &opening->fi,
+		&opening->process, publish_resume);
+	struct save *save;
+
+	if (!parked)
+		return false;
+	park_listen(parked);
+	parked->entry = opening->entry;
+	parked->redirect_state = opening->state;
+	lock_take(&file->lock);
+	save = wanted(opening);
+	if (save)
+		park_for_publish_locked(parked, &save->parked, timeout_ms);
+	lock_drop(&file->lock);
+	if (!save)
+		park_drop(parked);
+	return save;
+}
+
+static struct save *releasing(struct opening *opening)
+{
+	return opening->node->superseded
+		       ? NULL
+		       : save_releasing_locked(opening->node->file, &opening->process);
+}
+
+static void open_for_reading(struct opening *opening)
+{
+	struct node *node = opening->node;
+	struct handle *handle;
+	bool stale, wait;
+	int64_t object;
+	int err = 0;
+
+	lock_take(&node->file->lock);
+	stale = node->superseded && opening->state == REDIRECT_NONE;
+	wait = !opening->waited && releasing(opening);
+	object = node->object;
+	lock_drop(&node->file->lock);
+	if (stale) {
+		send_round(opening);
+		return;
+	}
+	if (wait && wait_for_publish(opening, releasing, RELEASE_WAIT_MS))
+		return;
+	handle = handle_new(opening);
+	if (handle && object)
+		err = version_open(node->file->tree, object, &handle->fd);
+	/* What was never published is served once it is there. */
+	opening->fi.direct_io = !object;
+	if (!handle || err)
+		fail(opening, handle, handle ? err : -ENOMEM);
+	else
+		reply_open(opening, handle);
+}
+
+static void open_live(struct opening *opening)
+{
+	struct handle *handle = handle_new(opening);
+	const struct fuse_ctx *ctx = fuse_req_ctx(opening->req);
+	struct node *node = opening->node;
+	struct actor actor;
+	int64_t object;
+	int err = 0;
+
+	if (handle && for_writing(opening)) {
+		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
+		err = live_open(node, &actor, opening->entry);
+		handle->writer = handle->live = !err;
+		if (!err && (opening->fi.flags & O_TRUNC))
+			err = live_truncate(node->live, 0);
+		if (err && handle->writer)
+			end_writing(handle);
+	} else if (handle) {
+		lock_take(&node->file->lock);
+		object = node->object;
+		lock_drop(&node->file->lock);
+		err = version_open(node->file->tree, object, &handle->fd);
+	}
+	if (!handle || err) {
+		if (err == -ESTALE && opening->state == REDIRECT_NONE) {
+			close_handle(handle);
+			send_round(opening);
+		} else {
+			fail(opening, handle, handle ? err : -ENOMEM);
+		}
+		return;
+	}
+	reply_open(opening, handle);
+}
+
+static bool is_append(const struct opening *opening)
+{
+	return (opening->fi.flags & O_APPEND) && !(opening->fi.flags & O_TRUNC);
+}
+
+/* The turn is the waiter's, or its wait is over: who overran it once has lost it. */
+static void turn_resume(struct parked *parked, enum park_end end)
+{
+	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
+		parked->entry, (enum redirect_state)parked->redirect_state, true, true};
+	struct file *file = parked->file;
+	struct parked *next = NULL;
+	struct save *save = NULL;
+	int64_t ino = 0;
+
+	if (end == PARK_INTERRUPTED) {
+		fuse_reply_err(parked->req, EINTR);
+		return;
+	}
+	if (end == PARK_TIMEOUT && volume_next_number(file->tree->journal->volume, &ino) == 0) {
+		lock_take(&file->lock);
+		if (parked->reserves) {
+			save = save_reserve_locked(
+				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
+			file->turn.holder = save;
+		} else {
+			next = save_pass_turn_locked(file, file->turn.holder);
+		}
+		lock_drop(&file->lock);
+		park_resume(next, PARK_DONE);
+	}
+	if (!parked->reserves)
+		open_node(&opening);
+	else
+		send_round(&opening);
+}
+
+/* Queues for the turn, unless it became free. True when the request was parked. */
+static bool wait_for_turn(struct opening *opening)
+{
+	struct file *file = opening->node->file;
+	struct parked *parked = park_new(opening->req, file, opening->node, NULL, &opening->fi,
+		&opening->process, turn_resume);
+	bool queued;
+
+	if (!parked)
+		return false;
+	park_listen(parked);
+	parked->reserves = !is_append(opening);
+	parked->entry = opening->entry;
+	parked->redirect_state = opening->state;
+	lock_take(&file->lock);
+	queued = file->turn.holder != NULL;
+	if (queued)
+		park_for_turn_locked(parked, tree_fs(file->tree)->options.turn_wait_ms);
+	lock_drop(&file->lock);
+	if (!queued)
+		park_drop(parked);
+	return queued;
+}
+
+enum turn_state { TURN_FREE, TURN_MINE, TURN_OTHERS };
+
+static enum turn_state look_at_turn(struct opening *opening)
+{
+	struct file *file = opening->node->file;
+	enum turn_state state;
+
+	lock_take(&file->lock);
+	if (save_visible_locked(file, &opening->process))
+		state = TURN_MINE;
+	else
+		state = file->turn.holder ? TURN_OTHERS : TURN_FREE;
+	lock_drop(&file->lock);
+	return state;
+}
+
+static bool is_closed(const struct save *save)
+{
+	return save->state == SAVE_PUBLISHING || save->state == SAVE_CLOSING ||
+	       (save->state == SAVE_STAGED && save->flushed_ms);
+}
+
+/* The release of the thread's own last save of the file is on its way. */
+static struct save *own_closing(struct opening *opening)
+{
+	struct save *save = save_visible_locked(opening->node->file, &opening->process);
+
+	return save && is_closed(save) ? save : NULL;
+}
+
+static void open_for_writing(struct opening *opening)
+{
+	enum turn_state state;
+
+	if (opening->state != REDIRECT_NONE) {
+		open_live(opening);
+		return;
+	}
+	if (!opening->waited && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
+		return;
+	opening->entry = ops_lineage(opening->node->file);
+	for (;;) {
+		state = look_at_turn(opening);
+		if (state != TURN_OTHERS || opening->queued)
+			break;
+		if (wait_for_turn(opening))
+			return;
+	}
+	if (is_append(opening) && state != TURN_MINE)
+		open_live(opening);
+	else if (ops_reserve(opening->req, opening->node, &opening->process))
+		fuse_reply_err(opening->req, ESTALE);
+	else
+		fuse_reply_err(opening->req, ENOMEM);
+}
+
+/* The release of the writer's own last save is on its way. */
+static struct save *closing(struct opening *opening)
+{
+	struct save *save = opening->node->kind == NODE_STAGED ? opening->node->save : NULL;
+
+	return save && for_writing(opening) && is_closed(save) ? save : NULL;
+}
+
+/* The save behind a staged node, with a reference: the one that is there, or a reservation anew after the old was given up. */
+static struct save *staged_save(struct opening *opening)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(opening->req);
+	struct node *node = opening->node;
+	struct file *file = node->file;
+	struct actor actor;
+	struct save *save;
+
+	actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
+	lock_take(&file->lock);
+	save = node->save;
+	if (!save && node->kind == NODE_STAGED) {
+		save = save_reserve_locked(
+			file, &opening->process, &actor, opening->entry, node->ino, node);
+		if (save)
+			turn_take(&file->turn, save);
+	}
+	if (save)
+		save_ref(save);
+	lock_drop(&file->lock);
+	return save;
+}
+
+static bool save_is_closed(struct save *save)
+{
+	bool closed;
+
+	lock_take(&save->file->lock);
+	closed = is_closed(save);
+	lock_drop(&save->file->lock);
+	return closed;
+}
+
+static int join(struct opening *opening, struct save *save, struct handle *handle)
+{
+	bool begin;
+	int err;
+
+	lock_take(&save->file->lock);
+	begin = save->state == SAVE_RESERVED;
+	lock_drop(&save->file->lock);
+	if (begin && !for_writing(opening)) {
+		/* Somebody looks, who was to save: the head, as it is. */
+		struct content head = file_attr(save->file).content;
+
+		return head.object ? version_open(save->file->tree, head.object, &handle->fd) : 0;
+	}
+	err = begin ? save_begin(save, opening->fi.flags, false) : 0;
+	if (err)
+		return err;
+	/* What was closed, and is not released, is a version of its own. */
+	if (!begin && for_writing(opening) && save_is_closed(save))
+		save_snapshot(save);
+	lock_take(&save->file->lock);
+	if (save->state == SAVE_GONE || save->state == SAVE_PUBLISHING) {
+		err = -ESTALE;
+	} else if (for_writing(opening)) {
+		handle->writer = true;
+		save->writers++;
+		save->flushed_ms = 0;
+	}
+	lock_drop(&save->file->lock);
+	if (err)
+		return err;
+	handle->save = save_ref(save);
+	if (!begin && (opening->fi.flags & O_TRUNC))
+		err = save_truncate(save, 0);
+	if (err == SAVE_IS_LIVE)
+		err = live_truncate(handle->node->live, 0);
+	if (err)
+		end_writing(handle);
+	return err;
+}
+
+static void open_staged(struct opening *opening)
+{
+	struct handle *handle;
+	struct save *save;
+	bool wait;
+	int err;
+
+	lock_take(&opening->node->file->lock);
+	wait = !opening->waited && closing(opening);
+	lock_drop(&opening->node->file->lock);
+	if (wait && wait_for_publish(opening, closing, REOPEN_WAIT_MS))
+		return;
+	if (!opening->entry)
+		opening->entry = ops_lineage(opening->node->file);
+	save = staged_save(opening);
+	handle = save ? handle_new(opening) : NULL;
+	if (!handle) {
+		save_unref(save);
+		open_node(opening); /* it was published just now */
+		return;
+	}
+	err = join(opening, save, handle);
+	save_unref(save);
+	if (!err) {
+		reply_open(opening, handle);
+		return;
+	}
+	if (err == -ESTALE) {
+		close_handle(handle);
+		open_node(opening);
+		return;
+	}
+	fail(opening, handle, err);
+}
+
+static void open_virtual(struct opening *opening)
+{
+	struct handle *handle = handle_new(opening);
+	int err = handle ? 0 : -ENOMEM;
+
+	if (!err && for_writing(opening))
+		err = -EROFS;
+	if (!err)
+		err = virtual_open(opening->req, opening->node, &handle->fd, &handle->limit_bytes);
+	opening->fi.direct_io = 1;
+	if (err)
+		fail(opening, handle, err);
+	else
+		reply_open(opening, handle);
+}
+
+static void open_node(struct opening *opening)
+{
+	enum node_kind kind;
+
+	if (opening->node->kind == NODE_VIRTUAL) {
+		open_virtual(opening);
+		return;
+	}
+	lock_take(&opening->node->file->lock);
+	kind = opening->node->kind;
+	lock_drop(&opening->node->file->lock);
+	if (kind == NODE_STAGED)
+		open_staged(opening);
+	else if (kind == NODE_LIVE)
+		open_live(opening);
+	else if (for_writing(opening))
+		open_for_writing(opening);
+	else
+		open_for_reading(opening);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct opening opening = {.req = req, .node = node_of(ino), .fi = *fi};
+
+	request_process(req, &opening.process);
+	if (opening.node->kind != NODE_VIRTUAL)
+		opening.state = redirect_end(opening.process.tid, opening.node);
+	open_node(&opening);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+
+	(void)ino;
+	end_writing(handle);
+	close_handle(handle);
+	fuse_reply_err(req, 0);
+}

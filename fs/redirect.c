@@ -1,0 +1,132 @@
+#include "fs/redirect.h"
+
+#include <string.h>
+#include <uthash.h>
+
+/* Threads that died on the way leave theirs behind; the oldest go first. */
+#define REDIRECTS_MAX 1024
+#define NAMES_MAX     4
+/* The second try follows the first at once; what is older was left by an open that failed on its way. */
+#define FRESH_MS 2000
+
+struct redirect {
+	pid_t tid;
+	struct node *node; /* with a reference, so that its address is not used again */
+	int64_t set_ms;
+	bool looked_up;
+	size_t name_count;
+	struct file_name names[NAMES_MAX];
+	UT_hash_handle hh;
+};
+
+static struct {
+	struct lock lock; /* protects the table */
+	struct redirect *table;
+	unsigned count; /* atomic: most lookups find that there is none */
+} redirects = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_REDIRECT}};
+
+static struct redirect *find(pid_t tid)
+{
+	struct redirect *redirect;
+
+	HASH_FIND(hh, redirects.table, &tid, sizeof(tid), redirect);
+	return redirect;
+}
+
+static struct redirect *take(struct redirect *redirect)
+{
+	if (redirect) {
+		HASH_DELETE(hh, redirects.table, redirect);
+		__atomic_sub_fetch(&redirects.count, 1, __ATOMIC_RELAXED);
+	}
+	return redirect;
+}
+
+static void drop(struct redirect *redirect)
+{
+	if (!redirect)
+		return;
+	node_unref(redirect->node, 1);
+	free(redirect);
+}
+
+void redirect_set(pid_t tid, struct node *node)
+{
+	struct redirect *redirect = calloc(1, sizeof(*redirect)), *old, *oldest = NULL;
+
+	if (!redirect)
+		return;
+	redirect->tid = tid;
+	redirect->set_ms = time_mono_ms();
+	redirect->node = node_ref(node);
+	redirect->name_count = file_names(node->file, redirect->names, NAMES_MAX);
+	if (redirect->name_count > NAMES_MAX)
+		redirect->name_count = NAMES_MAX;
+	lock_take(&redirects.lock);
+	old = take(find(tid));
+	if (HASH_COUNT(redirects.table) >= REDIRECTS_MAX)
+		oldest = take(redirects.table);
+	HASH_ADD(hh, redirects.table, tid, sizeof(redirect->tid), redirect);
+	__atomic_add_fetch(&redirects.count, 1, __ATOMIC_RELAXED);
+	lock_drop(&redirects.lock);
+	drop(old);
+	drop(oldest);
+}
+
+static bool has_name(const struct redirect *redirect, int64_t dir, const char *name)
+{
+	for (size_t i = 0; i < redirect->name_count; i++)
+		if (redirect->names[i].dir == dir &&
+			strcmp(redirect->names[i].name.bytes, name) == 0)
+			return true;
+	return false;
+}
+
+struct file *redirect_origin(pid_t tid, int64_t dir, const char *name)
+{
+	struct redirect *redirect;
+	struct file *file = NULL;
+
+	if (__atomic_load_n(&redirects.count, __ATOMIC_RELAXED) == 0)
+		return NULL;
+	lock_take(&redirects.lock);
+	redirect = find(tid);
+	if (redirect) {
+		redirect->looked_up = true;
+		if (has_name(redirect, dir, name))
+			file = file_ref(redirect->node->file);
+	}
+	lock_drop(&redirects.lock);
+	return file;
+}
+
+enum redirect_state redirect_end(pid_t tid, struct node *node)
+{
+	enum redirect_state state = REDIRECT_NONE;
+	struct redirect *redirect;
+
+	if (__atomic_load_n(&redirects.count, __ATOMIC_RELAXED) == 0)
+		return state;
+	lock_take(&redirects.lock);
+	redirect = take(find(tid));
+	lock_drop(&redirects.lock);
+	if (redirect && time_mono_ms() - redirect->set_ms < FRESH_MS)
+		state = redirect->looked_up	 ? REDIRECT_ROUND
+			: redirect->node == node ? REDIRECT_BACK
+						 : REDIRECT_NONE;
+	drop(redirect);
+	return state;
+}
+
+void redirect_clear(void)
+{
+	struct redirect *redirect;
+
+	lock_take(&redirects.lock);
+	while ((redirect = take(redirects.table))) {
+		lock_drop(&redirects.lock);
+		drop(redirect);
+		lock_take(&redirects.lock);
+	}
+	lock_drop(&redirects.lock);
+}

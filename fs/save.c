@@ -1,0 +1,884 @@
+#include "fs/save.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "fs/notify.h"
+#include "fs/redirect.h"
+#include "journal/log.h"
+
+static void on_timer(struct timer *timer);
+
+static struct journal *journal_of(struct save *save)
+{
+	return save->file->tree->journal;
+}
+
+static uint64_t ticks_since_boot(void)
+{
+	struct timespec now;
+	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * hz + (uint64_t)now.tv_nsec * hz / 1000000000;
+}
+
+struct save *save_ref(struct save *save)
+{
+	__atomic_add_fetch(&save->refs, 1, __ATOMIC_RELAXED);
+	return save;
+}
+
+void save_unref(struct save *save)
+{
+	if (!save || __atomic_sub_fetch(&save->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	if (save->fd >= 0)
+		close(save->fd);
+	if (save->base_fd >= 0)
+		close(save->base_fd);
+	node_unref(save->node, 1);
+	file_unref(save->successor);
+	file_unref(save->file);
+	lock_deinit(&save->io_lock);
+	XXH3_freeState(save->hash_state);
+	free(save);
+}
+
+static void set_timer(struct save *save, int64_t due_ms)
+{
+	save_ref(save);
+	if (!timer_set(&save->timer, due_ms))
+		save_unref(save);
+}
+
+struct save *save_reserve_locked(struct file *file, const struct process *saver,
+	const struct actor *actor, int64_t entry, int64_t ino, struct node *node)
+{
+	struct save *save = calloc(1, sizeof(*save));
+
+	if (save)
+		save->hash_state = XXH3_createState();
+	if (save && save->hash_state)
+		save->node = node ? node : node_new(tree_fs(file->tree), NODE_STAGED, file, ino);
+	if (!save || !save->node) {
+		if (save)
+			XXH3_freeState(save->hash_state);
+		free(save);
+		return NULL;
+	}
+	if (node)
+		node_ref_locked(node);
+	save->file = file_ref(file);
+	save->refs = 1;
+	save->timer.call = on_timer;
+	save->saver = *saver;
+	save->actor = *actor;
+	save->entry = entry;
+	save->opened_ticks = ticks_since_boot();
+	save->opened_ns = time_now_ns();
+	save->fd = save->base_fd = -1;
+	save->basis.kind = "none";
+	save->base_size_bytes = file->attr.content.size_bytes;
+	lock_init(&save->io_lock, LOCK_IO);
+	save->node->save = save;
+	DL_APPEND(file->saves, save);
+	set_timer(save, time_mono_ms() + RESERVATION_MS);
+	return save;
+}
+
+/* A new object for the save; what it had is gone from it. io_lock is held. */
+static int stage_object(struct save *save)
+{
+	struct journal *journal = journal_of(save);
+	int64_t number;
+	int fd, err = volume_next_number(journal->volume, &number);
+
+	if (!err)
+		err = object_stage(&journal->objects, number, &fd);
+	if (err)
+		return err;
+	if (save->fd < 0) {
+		__atomic_store_n(&save->fd, fd, __ATOMIC_RELEASE);
+	} else {
+		/* In one step, for those that look at the descriptor without the lock. */
+		dup3(fd, save->fd, O_CLOEXEC);
+		close(fd);
+	}
+	save->object = number;
+	return 0;
+}
+
+/* The save's object becomes its own to change: made, copied from the basis, or from what a version names now. */
+static int own_object(struct save *save)
+{
+	autoclose int from = -1;
+	struct stat st;
+	int64_t length = save->base_size_bytes, before = save->object;
+	int err;
+
+	if (save->live)
+		return SAVE_IS_LIVE;
+	if (save->copied && !save->sealed)
+		return 0;
+	if (save->sealed) {
+		from = fcntl(save->fd, F_DUPFD_CLOEXEC, 0);
+		if (from < 0 || fstat(from, &st) != 0)
+			return -errno;
+		length = st.st_size;
+	} else if (save->base_fd >= 0) {
+		from = fcntl(save->base_fd, F_DUPFD_CLOEXEC, 0);
+		if (from < 0)
+			return -errno;
+	}
+	err = stage_object(save);
+	if (err)
+		return err;
+	if (from >= 0)
+		err = object_copy(from, save->fd, length);
+	if (err) {
+		object_unstage(&journal_of(save)->objects, save->object);
+		if (save->sealed)
+			dup3(from, save->fd, O_CLOEXEC);
+		save->object = before;
+		return err;
+	}
+	save->copied = true;
+	save->sealed = false;
+	return 0;
+}
+
+int save_begin(struct save *save, int open_flags, bool created)
+{
+	struct file *file = save->file;
+	struct content head;
+	int err = 0;
+
+	lock_take(&save->io_lock);
+	lock_take(&file->lock);
+	head = file->attr.content;
+	if (save->state != SAVE_RESERVED) {
+		lock_drop(&file->lock);
+		lock_drop(&save->io_lock);
+		return -ESTALE;
+	}
+	save->state = SAVE_STAGED;
+	save->created = created;
+	save->truncated = !created && (open_flags & O_TRUNC);
+	save->mtime_ns = time_now_ns();
+	lock_drop(&file->lock);
+	save->base_size_bytes = head.size_bytes;
+	if (created || save->truncated || head.id == 0) {
+		save->base_size_bytes = 0;
+		err = stage_object(save);
+		save->copied = !err;
+		save->hash_running = true;
+		XXH3_128bits_reset(save->hash_state);
+	} else {
+		err = version_open(file->tree, head.object, &save->base_fd);
+		save->basis = (struct basis){"own", head.id, 0};
+	}
+	lock_take(&file->lock);
+	if (err) {
+		save->state = SAVE_RESERVED;
+		set_timer(save, time_mono_ms() + RESERVATION_MS);
+	} else {
+		save->stream_candidate = head.size_bytes == 0;
+		save->keep_if_unlinked = head.id != 0;
+		if (save->stream_candidate)
+			set_timer(save, time_mono_ms() + STREAM_MS);
+	}
+	lock_drop(&file->lock);
+	lock_drop(&save->io_lock);
+	return err;
+}
+
+struct parked *save_pass_turn_locked(struct file *file, const void *holder)
+{
+	struct parked *first = NULL, **end = &first, *parked;
+	struct turn_waiter *waiter;
+	struct save *save = NULL;
+	int64_t ino;
+
+	while (!save && (waiter = turn_pass(&file->turn, holder))) {
+		parked = container_of(waiter, struct parked, waiter);
+		parked->ended = NULL;
+		*end = parked;
+		end = &parked->ended;
+		if (parked->reserves && volume_next_number(file->tree->journal->volume, &ino) == 0)
+			save = save_reserve_locked(
+				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
+		if (save)
+			turn_take(&file->turn, save);
+		holder = NULL;
+	}
+	return first;
+}
+
+/* Takes the save out of the file. Its reference of the list goes to the caller. file->lock is held. */
+static struct parked *leave_locked(struct save *save, struct parked **ret_next)
+{
+	save->state = SAVE_GONE;
+	DL_DELETE(save->file->saves, save);
+	if (save->node->save == save)
+		save->node->save = NULL;
+	*ret_next = save_pass_turn_locked(save->file, save);
+	return park_claim_all_locked(&save->parked);
+}
+
+static void end(struct save *save, struct parked *waiting, struct parked *next)
+{
+	if (timer_cancel(&save->timer))
+		save_unref(save);
+	park_resume(next, PARK_DONE);
+	park_resume(waiting, PARK_DONE);
+	save_unref(save);
+}
+
+void save_abandon(struct save *save)
+{
+	struct parked *waiting, *next;
+	bool unstage;
+
+	lock_take(&save->file->lock);
+	if (save->state == SAVE_GONE) {
+		lock_drop(&save->file->lock);
+		return;
+	}
+	unstage = save->copied && !save->sealed;
+	waiting = leave_locked(save, &next);
+	lock_drop(&save->file->lock);
+	if (unstage)
+		object_unstage(&journal_of(save)->objects, save->object);
+	end(save, waiting, next);
+}
+
+int save_read(struct save *save, int *ret_fd)
+{
+	int fd = __atomic_load_n(&save->fd, __ATOMIC_ACQUIRE);
+
+	*ret_fd = fd >= 0 && save->copied ? fd : save->base_fd;
+	return *ret_fd >= 0 ? 0 : -EBADF;
+}
+
+/* Something was written: a closing save is open again. io_lock is held. */
+static void mark_written(struct save *save, uid_t uid)
+{
+	save->dirty = save->written = true;
+	save->written_ms = time_mono_ms();
+	lock_take(&save->file->lock);
+	if (uid != 0)
+		save->clear_setid = true;
+	if (save->state == SAVE_CLOSING)
+		save->state = SAVE_STAGED;
+	save->times_set = false;
+	save->mtime_ns = time_now_ns();
+	lock_drop(&save->file->lock);
+}
+
+static ssize_t write_all(int fd, const char *data, size_t bytes, int64_t offset)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < bytes) {
+		n = pwrite(fd, data + done, bytes - done, offset + (int64_t)done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return done ? (ssize_t)done : -errno;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+/* Sequential writes are hashed as they come; after any other the object is read once more at the closing. */
+static void hash_written(struct save *save, const char *data, int64_t offset, size_t bytes)
+{
+	if (save->hash_running && offset == save->hash_bytes) {
+		XXH3_128bits_update(save->hash_state, data, bytes);
+		save->hash_bytes += (int64_t)bytes;
+	} else {
+		save->hash_running = false;
+	}
+}
+
+ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t offset, uid_t uid)
+{
+	ssize_t n;
+	int err;
+
+	lock_take(&save->io_lock);
+	err = own_object(save);
+	n = err ? err : write_all(save->fd, data, bytes, offset);
+	if (n > 0) {
+		hash_written(save, data, offset, (size_t)n);
+		mark_written(save, uid);
+	}
+	lock_drop(&save->io_lock);
+	return n;
+}
+
+int save_edit_begin(struct save *save, int *ret_fd)
+{
+	int err;
+
+	lock_take(&save->io_lock);
+	err = own_object(save);
+	if (err)
+		lock_drop(&save->io_lock);
+	*ret_fd = save->fd;
+	return err;
+}
+
+void save_edit_end(struct save *save, bool changed)
+{
+	if (changed) {
+		save->hash_running = false;
+		mark_written(save, 0);
+	}
+	lock_drop(&save->io_lock);
+}
+
+int save_truncate(struct save *save, int64_t size_bytes)
+{
+	int fd, err;
+
+	/* Emptying what was not copied yet needs no copy. */
+	lock_take(&save->io_lock);
+	if (!save->copied && !save->live && size_bytes == 0)
+		save->base_size_bytes = 0;
+	lock_drop(&save->io_lock);
+	err = save_edit_begin(save, &fd);
+	if (err)
+		return err;
+	if (ftruncate(fd, size_bytes) != 0)
+		err = -errno;
+	save_edit_end(save, !err);
+	if (!err && size_bytes == 0) {
+		lock_take(&save->io_lock);
+		XXH3_128bits_reset(save->hash_state);
+		save->hash_running = true;
+		save->hash_bytes = 0;
+		lock_drop(&save->io_lock);
+	}
+	return err;
+}
+
+int save_allocate(struct save *save, int mode, int64_t offset, int64_t length)
+{
+	int fd, err = save_edit_begin(save, &fd);
+
+	if (err)
+		return err;
+	if (fallocate(fd, mode, offset, length) != 0)
+		err = -errno;
+	save_edit_end(save, !err);
+	return err;
+}
+
+void save_set_times(struct save *save, int64_t mtime_ns)
+{
+	lock_take(&save->file->lock);
+	save->times_set = true;
+	save->mtime_ns = mtime_ns;
+	lock_drop(&save->file->lock);
+}
+
+/* Size, hash and time as they are now. io_lock is held. */
+static int seal(struct save *save)
+{
+	XXH128_canonical_t canonical;
+	struct stat st;
+	int err = 0;
+
+	if (fstat(save->fd, &st) != 0)
+		return -errno;
+	if (save->hash_running && save->hash_bytes == st.st_size) {
+		XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(save->hash_state));
+		memcpy(save->hash.bytes, canonical.digest, sizeof(save->hash.bytes));
+	} else {
+		err = object_hash(save->fd, st.st_size, &save->hash);
+	}
+	save->size_bytes = st.st_size;
+	return err;
+}
+
+static const char *kind_of(const struct save *save)
+{
+	return save->created ? "create" : "save";
+}
+
+int save_close(struct save *save, bool sync)
+{
+	struct closing_row row;
+	bool closing;
+	int err = 0;
+
+	lock_take(&save->io_lock);
+	closing = save->dirty && !save->live;
+	if (closing) {
+		err = seal(save);
+		row = (struct closing_row){save->object, save->file->id, save->entry,
+			save->node->ino, save->size_bytes, save->hash, kind_of(save), save->basis,
+			save->mtime_ns};
+		if (!err && sync && fdatasync(save->fd) != 0)
+			err = -errno;
+		if (!err)
+			err = version_closing(save->file->tree, &row, &save->actor);
+		save->dirty = err != 0;
+	}
+	lock_take(&save->file->lock);
+	if (closing && !err && save->state == SAVE_STAGED) {
+		save->state = SAVE_CLOSING;
+		save->synced = sync;
+		save->closed_ms = time_mono_ms();
+		set_timer(save, save->closed_ms + STREAM_MS);
+	}
+	lock_drop(&save->file->lock);
+	lock_drop(&save->io_lock);
+	return err;
+}
+
+void node_supersede_locked(struct file *file, const struct node_row *before)
+{
+	struct node *head = file->head;
+
+	if (!head)
+		return;
+	head->superseded = true;
+	head->mtime_ns = before->mtime_ns;
+	file->head = NULL;
+}
+
+enum publish_how { HOW_END, HOW_SNAPSHOT, HOW_LIVE };
+
+struct publishing {
+	struct publish publish;
+	struct save *save;
+	enum publish_how how;
+	struct live *live;
+	bool tell; /* names stand for a node that was superseded, and the kernel may not ask */
+};
+
+/* The save's own node, now that the save is over: the head, or something that only those see who have it open. */
+static void settle_node_locked(struct save *save, const struct publish *publish, bool head)
+{
+	struct node *node = save->node;
+
+	node->kind = NODE_SETTLED;
+	node->superseded = !head;
+	node->mtime_ns = publish->row.mtime_ns;
+	if (publish->outcome == PUBLISH_UNCHANGED) {
+		node->object = publish->row.content.object;
+		node->size_bytes = publish->row.content.size_bytes;
+	} else {
+		node->object = publish->outcome == PUBLISH_DROPPED ? 0 : publish->content.object;
+		node->size_bytes = publish->content.size_bytes;
+	}
+	if (head)
+		save->file->head = node;
+}
+
+/* In the apply step, with the lock of the file that was published to. */
+static void on_applied(struct publish *publish)
+{
+	struct publishing *publishing = container_of(publish, struct publishing, publish);
+	struct save *save = publishing->save;
+	struct file *file = save->successor ? save->successor : save->file;
+	bool version = publish->outcome == PUBLISH_VERSION;
+
+	publishing->tell = version && file->head && file->head->cached_name;
+	if (version || publishing->how == HOW_LIVE)
+		node_supersede_locked(file, &publish->before);
+	if (publishing->how == HOW_LIVE) {
+		save->node->kind = NODE_LIVE;
+		save->node->object = publishing->live->object;
+		save->node->live = publishing->live;
+		save->live = true;
+		publishing->live->writers = save->writers;
+		file->head = save->node;
+	} else if (publishing->how == HOW_END && !save->successor) {
+		settle_node_locked(save, publish, version);
+	}
+}
+
+static bool equals_head(struct save *save, struct file *file)
+{
+	struct content head = file_attr(file).content;
+	autoclose int fd = -1;
+
+	return head.id && head.size_bytes == save->size_bytes &&
+	       memcmp(&head.hash, &save->hash, sizeof(head.hash)) == 0 &&
+	       version_open(file->tree, head.object, &fd) == 0 &&
+	       object_equal(fd, save->fd, save->size_bytes) == 1;
+}
+
+/* io_lock is held, and the state is PUBLISHING. */
+static int publish(
+	struct save *save, enum publish_how how, struct live *live, struct publishing *publishing)
+{
+	struct file *file = save->successor ? save->successor : save->file;
+	int64_t ino = save->node->ino;
+	int err = 0;
+
+	if (save->dirty || !save->closed_ms)
+		err = seal(save);
+	if (!err && (how == HOW_SNAPSHOT || save->successor))
+		err = volume_next_number(journal_of(save)->volume, &ino);
+	if (err)
+		return err;
+	*publishing = (struct publishing){
+		.publish = {.tree = file->tree,
+			.node = file->id,
+			.entry = save->entry,
+			.ino = ino,
+			.content = {.object = save->object,
+				.size_bytes = save->size_bytes,
+				.hash = save->hash},
+			.kind = kind_of(save),
+			.basis = save->basis,
+			.actor = save->actor,
+			.mtime_ns = save->mtime_ns,
+			.changes_content = true,
+			.clear_setid = save->clear_setid,
+			.keep_if_unlinked = save->keep_if_unlinked,
+			.applied = on_applied},
+		.save = save,
+		.how = how,
+		.live = live,
+	};
+	if (live)
+		publishing->publish.live = live->object;
+	if (equals_head(save, file))
+		publishing->publish.equals = file_attr(file).content.id;
+	return publish_commit(&publishing->publish);
+}
+
+/* The object's way from stage/ to objects/, when a version names it, or to nowhere. A failure is mended by the next
+ * recovery, which finds the object in stage/. */
+static void place_object(struct save *save, bool named)
+{
+	struct object_store *objects = &journal_of(save)->objects;
+	int err = named ? object_publish(objects, save->object)
+			: object_unstage(objects, save->object);
+
+	if (err)
+		log_error("%s: object %" PRId64 " cannot be moved out of stage/: %s",
+			journal_of(save)->path, save->object, strerror(-err));
+}
+
+static bool is_named(enum publish_outcome outcome)
+{
+	return outcome == PUBLISH_VERSION || outcome == PUBLISH_ASIDE;
+}
+
+/* Takes the save into PUBLISHING, if it is there to be published. io_lock is held. */
+static bool start_publishing(struct save *save, enum save_state *ret_before)
+{
+	bool ok;
+
+	lock_take(&save->file->lock);
+	ok = save->state == SAVE_STAGED || save->state == SAVE_CLOSING;
+	*ret_before = save->state;
+	if (ok)
+		save->state = SAVE_PUBLISHING;
+	lock_drop(&save->file->lock);
+	return ok;
+}
+
+static void publishing_failed(struct save *save, enum save_state before, int err)
+{
+	log_error(
+		"tree %s: a save by %s (%s, process %d) cannot be published: %s; it is tried again",
+		save->file->tree->info.name, save->actor.user, save->actor.program, save->actor.pid,
+		strerror(-err));
+	lock_take(&save->file->lock);
+	save->state = before;
+	set_timer(save, time_mono_ms() + STREAM_MS);
+	lock_drop(&save->file->lock);
+}
+
+static bool has_content(const struct save *save)
+{
+	return save->written || save->truncated || save->created;
+}
+
+int save_publish(struct save *save)
+{
+	struct fs *fs = tree_fs(save->file->tree);
+	struct publishing publishing;
+	struct parked *waiting, *next;
+	enum save_state before;
+	int err = 0;
+
+	save_ref(save);
+	lock_take(&save->io_lock);
+	if (!start_publishing(save, &before)) {
+		lock_drop(&save->io_lock);
+		save_unref(save);
+		return 0;
+	}
+	if (!has_content(save)) {
+		lock_drop(&save->io_lock);
+		save_abandon(save);
+		save_unref(save);
+		return 0;
+	}
+	err = publish(save, HOW_END, NULL, &publishing);
+	if (err) {
+		publishing_failed(save, before, err);
+		lock_drop(&save->io_lock);
+		save_unref(save);
+		return err;
+	}
+	place_object(save, is_named(publishing.publish.outcome));
+	lock_drop(&save->io_lock);
+
+	lock_take(&save->file->lock);
+	if (save->successor)
+		settle_node_locked(save, &publishing.publish, false);
+	waiting = leave_locked(save, &next);
+	lock_drop(&save->file->lock);
+	if (publishing.tell)
+		notify_names(fs, save->successor ? save->successor : save->file);
+	end(save, waiting, next);
+	save_unref(save);
+	return 0;
+}
+
+int save_snapshot(struct save *save)
+{
+	struct publishing publishing;
+	struct parked *waiting = NULL, *next = NULL;
+	enum save_state before;
+	int err;
+
+	lock_take(&save->io_lock);
+	if (!has_content(save) || !start_publishing(save, &before)) {
+		lock_drop(&save->io_lock);
+		return 0;
+	}
+	err = publish(save, HOW_SNAPSHOT, NULL, &publishing);
+	if (err) {
+		publishing_failed(save, before, err);
+		lock_drop(&save->io_lock);
+		return err;
+	}
+	if (is_named(publishing.publish.outcome))
+		place_object(save, true);
+	lock_take(&save->file->lock);
+	save->state = SAVE_STAGED;
+	save->sealed = is_named(publishing.publish.outcome);
+	save->written = save->dirty = save->truncated = save->created = false;
+	save->stream_candidate = false;
+	save->closed_ms = 0;
+	save->basis =
+		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
+	next = save_pass_turn_locked(save->file, save);
+	waiting = park_claim_all_locked(&save->parked);
+	lock_drop(&save->file->lock);
+	lock_drop(&save->io_lock);
+	notify_names(tree_fs(save->file->tree), save->file);
+	park_resume(next, PARK_DONE);
+	park_resume(waiting, PARK_DONE);
+	return 0;
+}
+
+int save_go_live(struct save *save)
+{
+	struct publishing publishing;
+	struct parked *waiting, *next;
+	enum save_state before;
+	struct live *live;
+	int err;
+
+	live = live_new(save->node, &save->actor, save->entry, "stream");
+	if (!live)
+		return -ENOMEM;
+	lock_take(&save->io_lock);
+	if (save->successor || own_object(save) != 0 || !start_publishing(save, &before)) {
+		lock_drop(&save->io_lock);
+		live_free(live);
+		return 0;
+	}
+	live->object = save->object;
+	live->fd = fcntl(save->fd, F_DUPFD_CLOEXEC, 0);
+	err = live->fd < 0 ? -errno : publish(save, HOW_LIVE, live, &publishing);
+	if (err) {
+		publishing_failed(save, before, err);
+		lock_drop(&save->io_lock);
+		live_free(live);
+		return err;
+	}
+	place_object(save, true);
+	lock_take(&save->file->lock);
+	live->named_bytes = is_named(publishing.publish.outcome) ? save->size_bytes : 0;
+	live->basis =
+		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
+	waiting = leave_locked(save, &next);
+	lock_drop(&save->file->lock);
+	lock_drop(&save->io_lock);
+	notify_names(tree_fs(save->file->tree), save->file);
+	end(save, waiting, next);
+	return 0;
+}
+
+/* One timer serves what a save waits for in each state. */
+static void on_timer(struct timer *timer)
+{
+	struct save *save = container_of(timer, struct save, timer);
+	enum { NOTHING, ABANDON, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
+	int64_t now_ms = time_mono_ms();
+
+	lock_take(&save->file->lock);
+	if (save->state == SAVE_RESERVED)
+		what = ABANDON;
+	else if (save->state != SAVE_STAGED && save->state != SAVE_CLOSING)
+		what = NOTHING;
+	else if (save->writers == 0)
+		what = PUBLISH;
+	else if (save->stream_candidate && save->file->attr.nlink > 0)
+		what = LIVE;
+	else if (save->state == SAVE_CLOSING && now_ms - save->closed_ms >= STREAM_MS)
+		what = SNAPSHOT;
+	else if (save->state == SAVE_STAGED && save->synced && save->closed_ms)
+		what = LIVE;
+	lock_drop(&save->file->lock);
+	if (what == ABANDON)
+		save_abandon(save);
+	else if (what == PUBLISH)
+		save_publish(save);
+	else if (what == SNAPSHOT)
+		save_snapshot(save);
+	else if (what == LIVE)
+		save_go_live(save);
+	save_unref(save);
+}
+
+/* Who started before the save was opened cannot have inherited it: most are told apart without a walk. */
+static bool inherits(const struct save *save, const struct process *process)
+{
+	return (save->state == SAVE_STAGED || save->state == SAVE_CLOSING) && process->known &&
+	       process->start >= save->opened_ticks &&
+	       process_descends(process->pid, &save->saver) &&
+	       process_has_open(process->pid, (uint64_t)save->node->ino);
+}
+
+struct save *save_visible_locked(struct file *file, const struct process *process)
+{
+	struct save *save;
+
+	/* What the thread is about to open comes before what it closed just now. */
+	DL_FOREACH(file->saves, save)
+	{
+		if (save->state == SAVE_RESERVED && save->saver.tid == process->tid)
+			return save;
+	}
+	DL_FOREACH(file->saves, save)
+	{
+		if (process->known && save->saver.tid == process->tid)
+			return save;
+	}
+	DL_FOREACH(file->saves, save)
+	{
+		if (inherits(save, process))
+			return save;
+	}
+	return NULL;
+}
+
+struct save *save_releasing_locked(struct file *file, const struct process *process)
+{
+	int64_t now_ms = time_mono_ms();
+	struct save *save;
+
+	DL_FOREACH(file->saves, save)
+	{
+		int64_t closed_ms =
+			save->state == SAVE_CLOSING && save->closed_ms > save->flushed_ms
+				? save->closed_ms
+				: save->flushed_ms;
+
+		if (save->saver.tid == process->tid && process->known)
+			continue;
+		if (save->state == SAVE_PUBLISHING ||
+			((save->state == SAVE_CLOSING || save->state == SAVE_STAGED) && closed_ms &&
+				now_ms - closed_ms < RELEASE_WAIT_MS))
+			return save;
+	}
+	return NULL;
+}
+
+void save_stat_locked(struct save *save, struct stat *stat)
+{
+	int fd = __atomic_load_n(&save->fd, __ATOMIC_ACQUIRE);
+	struct stat st;
+
+	if (fd >= 0 && save->copied && fstat(fd, &st) == 0) {
+		stat->st_size = st.st_size;
+		stat->st_blocks = st.st_blocks;
+	} else {
+		stat->st_size = save->base_size_bytes;
+		stat->st_blocks = (stat->st_size + 511) / 512;
+	}
+	if (save->times_set || has_content(save)) {
+		stat->st_mtim.tv_sec = save->mtime_ns / 1000000000;
+		stat->st_mtim.tv_nsec = save->mtime_ns % 1000000000;
+	}
+}
+
+void save_hook_unlinked(struct file *file, const struct actor *actor)
+{
+	struct save *save;
+
+	lock_take(&file->lock);
+	file->unlinked_by = actor->pid;
+	DL_FOREACH(file->saves, save)
+	{
+		if (save->actor.pid == actor->pid)
+			save->keep_if_unlinked = false;
+	}
+	lock_drop(&file->lock);
+}
+
+void save_hook_replaced(struct file *old, struct file *successor, int64_t entry)
+{
+	struct save *save;
+
+	lock_take(&old->lock);
+	DL_FOREACH(old->saves, save)
+	{
+		if (save->entry == entry && old->attr.nlink == 0 && !save->successor &&
+			save->state != SAVE_PUBLISHING)
+			save->successor = file_ref(successor);
+	}
+	lock_drop(&old->lock);
+}
+
+void save_finish_all(struct file *file)
+{
+	struct save *save;
+
+	for (;;) {
+		lock_take(&file->lock);
+		save = file->saves;
+		if (save)
+			save_ref(save);
+		lock_drop(&file->lock);
+		if (!save)
+			break;
+		if (save->state != SAVE_CLOSING || save_publish(save) != 0) {
+			if (save->written)
+				log_warning("tree %s: a save by %s (%s, process %d) was not closed "
+					    "at the end: dropped",
+					file->tree->info.name, save->actor.user,
+					save->actor.program, save->actor.pid);
+			save_abandon(save);
+		}
+		save_unref(save);
+	}
+}

@@ -1,0 +1,274 @@
+#include "journal/journal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "journal/log.h"
+#include "journal/schema.h"
+
+/* A log larger than this is checkpointed in the background. */
+#define LOG_LIMIT_BYTES (8 << 20)
+/* A journal up to this size is checked whole at every mount; a larger one only after an unclean
+ * end. */
+#define CHECK_LIMIT_BYTES (32 << 20)
+
+static int journal_check(struct journal *journal, struct diag *diag)
+{
+	struct diag found = {""};
+	int64_t clean = 0;
+	struct stat st;
+	int err;
+
+	err = sql_int(journal->writer, &clean, "SELECT clean FROM tree", "");
+	if (err < 0)
+		return diag_set(diag, err, "%s: the journal cannot be read", journal->path);
+	if (clean && stat(journal->path, &st) == 0 && st.st_size > CHECK_LIMIT_BYTES)
+		return 0;
+	err = sql_check(journal->writer, &found);
+	if (err)
+		return diag_set(diag, err,
+			"%s: the journal is damaged (%s); nothing was changed, restore it from a "
+			"backup",
+			journal->path, found.text);
+	return 0;
+}
+
+static int journal_load(struct journal *journal)
+{
+	int64_t value;
+	int err = sql_int(
+		journal->writer, &journal->seq, "SELECT coalesce(max(seq), 0) FROM operation", "");
+
+	if (err < 0)
+		return err;
+	err = sql_int(journal->writer, &journal->durable_seq, "SELECT durable_seq FROM tree", "");
+	if (err < 0)
+		return err;
+	journal->durable_recorded = journal->durable_seq;
+	journal->epoch = volume_epoch(journal->volume);
+	err = sql_int(journal->writer, &value, "SELECT epoch FROM tree", "");
+	return err < 0 ? err : 0;
+}
+
+static int journal_open_database(struct journal *journal, bool create, struct diag *diag)
+{
+	unsigned flags = journal->readonly ? SQL_READONLY : create ? SQL_CREATE : 0;
+	bool fresh = create && access(journal->path, F_OK) != 0;
+	int err = sql_open(journal->path, flags, &journal->writer, diag);
+
+	if (err)
+		return err == -EUCLEAN
+			       ? diag_set(diag, err,
+					 "%s: the journal is damaged (not a database); nothing was "
+					 "changed, restore it from a backup",
+					 journal->path)
+			       : err;
+	if (fresh) {
+		err = schema_create(journal->writer, journal->tree.id);
+		if (err)
+			return diag_set(diag, err, "%s: making the journal failed: %s",
+				journal->path, strerror(-err));
+	}
+	err = schema_open(journal->writer, journal->readonly, journal->path, diag);
+	if (!err)
+		err = journal_check(journal, diag);
+	if (err)
+		return err;
+	err = journal_load(journal);
+	if (err)
+		return diag_set(diag, err, "%s: the journal cannot be read", journal->path);
+	err = sql_open(journal->path, journal->readonly ? SQL_READONLY : 0, &journal->reader, diag);
+	if (!err && !journal->readonly)
+		err = sql_open(journal->path, 0, &journal->keeper, diag);
+	return err;
+}
+
+static void journal_free(struct journal *journal)
+{
+	sql_close(journal->keeper);
+	sql_close(journal->reader);
+	sql_close(journal->writer);
+	object_store_close(&journal->objects);
+	pthread_rwlock_destroy(&journal->coherence);
+	pthread_mutex_destroy(&journal->sync_mutex);
+	lock_deinit(&journal->reader_lock);
+	lock_deinit(&journal->queue_lock);
+	free(journal->unsynced);
+	free(journal->path);
+	free(journal);
+}
+
+int journal_open(struct volume *volume, const struct volume_tree *tree, bool create,
+	struct journal **ret_journal, struct diag *diag)
+{
+	struct journal *journal = calloc(1, sizeof(*journal));
+	pthread_rwlockattr_t attr;
+	autoclose int fd = -1;
+	int err;
+
+	if (!journal)
+		return -ENOMEM;
+	journal->volume = volume;
+	journal->tree = *tree;
+	journal->readonly = volume_readonly(volume);
+	journal->objects.objects_fd = journal->objects.stage_fd = -1;
+	if (gethostname(journal->host, sizeof(journal->host) - 1) != 0)
+		snprintf(journal->host, sizeof(journal->host), "localhost");
+	lock_init(&journal->reader_lock, LOCK_READER);
+	lock_init(&journal->queue_lock, LOCK_QUEUE);
+	pthread_mutex_init(&journal->sync_mutex, NULL);
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&journal->coherence, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	if (asprintf(&journal->path, "%s/trees/%s/journal.db", volume_path(volume), tree->name) <
+		0) {
+		journal->path = NULL;
+		err = -ENOMEM;
+		goto fail;
+	}
+	err = volume_tree_open(volume, tree, &fd);
+	if (err) {
+		diag_set(diag, err, "%s/trees/%s: %s", volume_path(volume), tree->name,
+			strerror(-err));
+		goto fail;
+	}
+	err = object_store_open(&journal->objects, fd, create && !journal->readonly);
+	if (err) {
+		diag_set(diag, err, "%s/trees/%s: objects/ and stage/ cannot be opened: %s",
+			volume_path(volume), tree->name, strerror(-err));
+		goto fail;
+	}
+	err = journal_open_database(journal, create, diag);
+	if (err)
+		goto fail;
+	*ret_journal = journal;
+	return 0;
+fail:
+	journal_free(journal);
+	return err;
+}
+
+bool journal_unclean(struct journal *journal)
+{
+	int64_t clean = 0;
+
+	return sql_int(journal->writer, &clean, "SELECT clean FROM tree", "") == SQL_ROW && !clean;
+}
+
+struct journal *journal_close(struct journal *journal)
+{
+	int err = 0;
+
+	if (!journal)
+		return NULL;
+	if (!journal->readonly && !journal->broken) {
+		err = journal_sync(journal);
+		if (!err)
+			err = sql_run(journal->writer, NULL,
+				"UPDATE tree SET clean = 1, durable_seq = $1", "i", journal->seq);
+		if (!err)
+			err = sql_checkpoint(journal->keeper);
+		if (err)
+			log_error("%s: closing the journal: %s", journal->path, strerror(-err));
+	}
+	journal_free(journal);
+	return NULL;
+}
+
+struct sql *journal_read_begin(struct journal *journal)
+{
+	pthread_rwlock_rdlock(&journal->coherence);
+	lock_take(&journal->reader_lock);
+	return journal->reader;
+}
+
+void journal_read_end(struct journal *journal)
+{
+	lock_drop(&journal->reader_lock);
+	pthread_rwlock_unlock(&journal->coherence);
+}
+
+/* An object that was published or unstaged meanwhile is found in its new place, or is nobody's any
+ * more. */
+static int sync_object(struct journal *journal, int64_t object)
+{
+	int err = object_sync(&journal->objects, object, false);
+
+	if (err == -ENOENT)
+		err = object_sync(&journal->objects, object, true);
+	if (err == -ENOENT)
+		err = object_sync(&journal->objects, object, false);
+	return err == -ENOENT ? 0 : err;
+}
+
+static int sync_objects(struct journal *journal)
+{
+	autofree int64_t *objects = NULL;
+	size_t count;
+	int err = 0;
+
+	lock_take(&journal->queue_lock);
+	objects = journal->unsynced;
+	count = journal->unsynced_count;
+	journal->unsynced = NULL;
+	journal->unsynced_count = journal->unsynced_size = 0;
+	lock_drop(&journal->queue_lock);
+	for (size_t i = 0; i < count && !err; i++)
+		err = sync_object(journal, objects[i]);
+	return err;
+}
+
+/* The caller holds sync_mutex. After a failure what is durable is not known: the journal stops. */
+static int sync_held(struct journal *journal)
+{
+	int64_t seq = __atomic_load_n(&journal->seq, __ATOMIC_ACQUIRE);
+	int err;
+
+	if (journal->broken)
+		return journal->broken;
+	err = sync_objects(journal);
+	if (!err)
+		err = sql_sync(journal->keeper);
+	if (err) {
+		log_error("%s: syncing failed (%s): no more changes are taken", journal->path,
+			strerror(-err));
+		journal->broken = -EIO;
+		return err;
+	}
+	__atomic_store_n(&journal->durable_seq, seq, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int journal_sync(struct journal *journal)
+{
+	int err;
+
+	if (journal->readonly)
+		return 0;
+	pthread_mutex_lock(&journal->sync_mutex);
+	err = sync_held(journal);
+	pthread_mutex_unlock(&journal->sync_mutex);
+	return err;
+}
+
+int journal_maintain(struct journal *journal)
+{
+	int err = 0;
+
+	if (journal->readonly ||
+		!__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
+		return 0;
+	pthread_mutex_lock(&journal->sync_mutex);
+	if (sql_log_bytes(journal->keeper) > LOG_LIMIT_BYTES) {
+		err = sync_held(journal);
+		if (!err)
+			err = sql_checkpoint(journal->keeper);
+	}
+	pthread_mutex_unlock(&journal->sync_mutex);
+	return err;
+}

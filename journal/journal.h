@@ -1,0 +1,120 @@
+/*
+ * journal: the versioned metadata of one tree, and the one order of its changes.
+ *
+ * Invariants:
+ *  1. Every change goes through journal_commit(). They wait in a FIFO queue; whoever finds the
+ * queue idle leads it, and commits what waits in one transaction, a savepoint for each.
+ *  2. A change that fails leaves no trace and uses up no sequence number.
+ *  3. apply() runs after the commit, in commit order, before anybody reads the journal again
+ *     (the coherence lock): memory is never behind what a reader of the journal could have seen.
+ *  4. Before the log is synced or checkpointed, every object that it names is synced.
+ *  5. After an I/O error in a commit the journal takes no more changes (sticky -EIO).
+ *
+ * Threads:   any; see each function for the locks.
+ */
+#ifndef INTACTFS_JOURNAL_JOURNAL_H
+#define INTACTFS_JOURNAL_JOURNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "journal/base.h"
+#include "journal/lock.h"
+#include "journal/object.h"
+#include "journal/sql.h"
+#include "journal/volume.h"
+
+/* Who made a change. Recorded with every operation. */
+struct actor {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	char user[64];	  /* name of uid, or its number */
+	char program[32]; /* comm of the process; "" when it is not known */
+};
+
+struct journal {
+	struct sql *writer; /* the leader's */
+	struct sql *reader; /* reader_lock's holder's */
+	struct sql *keeper; /* sync_mutex's holder's: syncs and checkpoints */
+	struct lock reader_lock;
+	pthread_rwlock_t coherence;
+	pthread_mutex_t sync_mutex; /* held over I/O; taken with no lock held */
+
+	struct lock queue_lock; /* protects the next five */
+	struct change *first, *last;
+	bool leading;
+	int64_t *unsynced; /* objects named since the last sync */
+	size_t unsynced_count, unsynced_size;
+
+	int64_t seq; /* of the last committed operation; written by the leader, read by anyone */
+	int64_t durable_seq, durable_recorded;
+	int64_t epoch;
+	int broken; /* sticky -errno */
+	bool readonly;
+	bool wants_checkpoint;
+	unsigned commits; /* the leader's */
+
+	struct volume *volume;
+	struct volume_tree tree;
+	struct object_store objects;
+	char *path;
+	char host[65];
+};
+
+/* A transaction as a change sees it. */
+struct txn {
+	struct journal *journal;
+	struct sql *sql;
+	int64_t now_ns;
+	int64_t seq; /* of the last operation in it */
+};
+
+struct change {
+	/* Makes the change. Runs in the leader's thread; may run twice (after a rollback), so it
+	 * only sets outputs. < 0: it is undone and the result; >= 0: it is kept, and the result. */
+	int (*exec)(struct txn *txn, struct change *change);
+	/* After the commit (NULL: nothing to do); may take locks from LOCK_TREE on; never fails. */
+	void (*apply)(struct change *change);
+
+	/* The queue's own. */
+	struct change *next;
+	pthread_cond_t cond;
+	int result;
+	bool done, lead;
+};
+
+/* Opens the journal of a tree; with create, makes it where it is missing. Damage is reported, never
+ * repaired. */
+int journal_open(struct volume *volume, const struct volume_tree *tree, bool create,
+	struct journal **ret_journal, struct diag *diag);
+/* Everything must be committed. Syncs, checkpoints, marks the end as clean. NULL is fine. */
+struct journal *journal_close(struct journal *journal);
+/* True when the last daemon did not end cleanly, so that recovery has something to do. */
+bool journal_unclean(struct journal *journal);
+
+/* Queues the change and returns its result when it is committed, or has failed. Blocks; no lock may
+ * be held. */
+int journal_commit(struct journal *journal, struct change *change);
+
+/* Within exec: records an operation and gives it the next sequence number. entry, target and node:
+ * 0 for none; outcome: NULL for none. */
+int txn_operation(struct txn *txn, const char *kind, const char *outcome, int64_t node,
+	int64_t entry, int64_t target, const struct actor *actor);
+/* Within exec: the object is named by what is about to be committed. */
+int txn_names_object(struct txn *txn, int64_t object);
+
+/* Reading what is committed: memory filled from it before journal_read_end() is not older than any
+ * later change. Takes LOCK_READER; other locks from LOCK_TREE on may be taken inside. */
+struct sql *journal_read_begin(struct journal *journal);
+void journal_read_end(struct journal *journal);
+
+/* All that was committed before the call survives a loss of power afterwards. No lock may be held.
+ */
+int journal_sync(struct journal *journal);
+/* Checkpoints when the log has grown; for a housekeeping thread. */
+int journal_maintain(struct journal *journal);
+
+#endif

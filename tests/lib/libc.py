@@ -1,0 +1,92 @@
+"""The system calls that Python does not offer, through ctypes."""
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD = -100
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
+PR_SET_CHILD_SUBREAPER = 36
+IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 2, 8, 128, 256, 512
+
+
+def _check(result):
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def rename(source, target, flags=0):
+    return _check(_libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags))
+
+
+def open_once(path, flags, mode=0o666):
+    """open(2) without the repetition after EINTR that os.open does."""
+    return _check(_libc.open(os.fsencode(path), flags, mode))
+
+
+def fallocate(fd, mode, offset, length):
+    return _check(_libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
+
+
+def become_subreaper():
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def syncfs(fd):
+    return _check(_libc.syncfs(fd))
+
+
+class Watch:
+    """An inotify watch. names() waits for events and returns the names that they carry."""
+
+    def __init__(self, path, mask):
+        self.fd = _check(_libc.inotify_init1(os.O_CLOEXEC))
+        _check(_libc.inotify_add_watch(self.fd, os.fsencode(path), mask))
+
+    def events(self):
+        data = os.read(self.fd, 65536)
+        while data:
+            _, mask, _, length = struct.unpack_from("iIII", data)
+            yield mask, data[16 : 16 + length].rstrip(b"\0")
+            data = data[16 + length :]
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Dir:
+    """opendir, readdir, telldir and seekdir."""
+
+    class _Entry(ctypes.Structure):
+        _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16),
+                    ("type", ctypes.c_uint8), ("name", ctypes.c_char * 256)]
+
+    def __init__(self, path):
+        _libc.opendir.restype = ctypes.c_void_p
+        _libc.readdir.restype = ctypes.POINTER(self._Entry)
+        _libc.telldir.restype = ctypes.c_long
+        self.stream = ctypes.c_void_p(_libc.opendir(os.fsencode(path)))
+        assert self.stream.value
+
+    def read(self):
+        entry = _libc.readdir(self.stream)
+        return entry.contents.name if entry else None
+
+    def tell(self):
+        return _libc.telldir(self.stream)
+
+    def seek(self, position):
+        _libc.seekdir(self.stream, ctypes.c_long(position))
+
+    def rewind(self):
+        _libc.rewinddir(self.stream)
+
+    def rest(self):
+        return list(iter(self.read, None))
+
+    def close(self):
+        _libc.closedir(self.stream)

@@ -1,0 +1,315 @@
+"""Faults: a full or read-only volume, an end in the middle of things, a crash of the daemon."""
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lib.mount import BIN
+from lib.procs import wait_until
+
+
+@pytest.fixture
+def small(mounts, place):
+    """A mount whose volume is on a small filesystem of its own."""
+    backing = place / "backing"
+    backing.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "small", backing], check=True)
+    mount = mounts(start=False, volume=backing / "volume")
+    mount.backing = backing
+    mount.start()
+    return mount
+
+
+def fill(m):
+    """Takes all the space that is left on the backing filesystem; frees it when called again."""
+    path = m.backing / "filler"
+    with open(path, "wb", buffering=0) as f:
+        size = 1 << 20
+        while size >= 512:
+            try:
+                f.write(b"\xff" * size)
+            except OSError as e:
+                assert e.errno == errno.ENOSPC
+                size //= 2
+
+
+def test_a_full_volume(small):
+    f = small.path / "f"
+    f.write_text("old\n" * 1000)
+    small.settled("f")
+    fill(small)
+    with pytest.raises(OSError) as e:
+        f.write_bytes(b"x" * (4 << 20))
+    assert e.value.errno == errno.ENOSPC
+    assert f.read_text() == "old\n" * 1000, "the old version stays"
+    done = small.run("dd if=/dev/zero of=g bs=1M count=3")
+    assert done.returncode != 0 and "No space left" in done.stderr
+    assert small.sh("cat f | md5sum; ls f") == small.sh("yes old | head -n 1000 | md5sum; echo f")
+    (small.backing / "filler").unlink()
+    f.write_text("new\n")
+    assert small.sh("cat f; mkdir d; echo x > d/x; cat d/x") == "new\nx\n"
+    small.settled("f")
+    small.remount()
+    assert small.sh("cat f") == "new\n"
+    assert small.versions("f")[1] == b"old\n" * 1000
+
+
+def test_removing_on_a_full_volume(small):
+    for i in range(20):
+        (small.path / f"f{i}").write_bytes(os.urandom(200_000))
+    small.settled("f19")
+    fill(small)
+    small.sh("rm f0; mv f1 g; chmod 600 f2; ls")
+    assert "f0" not in os.listdir(small.path)
+
+
+def test_appending_to_a_full_volume(small):
+    small.sh("echo one > f; echo two >> f")
+    fill(small)
+    with pytest.raises(OSError) as e:
+        with open(small.path / "f", "ab", buffering=0) as f:
+            for _ in range(100):
+                f.write(b"x" * 100_000)
+    assert e.value.errno == errno.ENOSPC
+    assert small.sh("head -n 2 f") == "one\ntwo\n"
+    (small.backing / "filler").unlink()
+    small.sh("echo three >> f; tail -n 1 f | grep three")
+
+
+def test_a_volume_that_becomes_read_only(small):
+    f = small.path / "f"
+    f.write_text("old\n")
+    small.settled("f")
+    with open(f) as reader:
+        subprocess.run(["mount", "-o", "remount,ro", small.backing], capture_output=True)
+        remounted = "ro" in subprocess.run(["findmnt", "-no", "OPTIONS", small.backing], capture_output=True,
+                                           text=True).stdout.split(",")
+        if not remounted:
+            pytest.skip("the journal is open for writing, so the backing filesystem stays writable")
+        with pytest.raises(OSError) as e:
+            f.write_text("new\n")
+        assert e.value.errno in (errno.EROFS, errno.EIO)
+        assert reader.read() == "old\n"
+        assert small.sh("cat f") == "old\n"
+    subprocess.run(["mount", "-o", "remount,rw", small.backing], check=True)
+
+
+def test_a_volume_on_a_read_only_filesystem(small):
+    small.sh("mkdir d; echo one > f; echo two > f; cat f")
+    small.settled("f")
+    small.unmount()
+    subprocess.run(["mount", "-o", "remount,ro", small.backing], check=True)
+    try:
+        done = subprocess.run([BIN, "mount", small.volume, small.root], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and str(small.volume) in done.stderr, "refused without -o ro"
+        small.remount("ro")
+        assert small.sh("cat f f@@/1; ls") == "two\none\nd\nf\n"
+        with pytest.raises(OSError) as e:
+            (small.path / "f").write_text("x")
+        assert e.value.errno == errno.EROFS
+        small.unmount()
+    finally:
+        small.options = ()
+        subprocess.run(["mount", "-o", "remount,rw", small.backing], check=True)
+    small.start()
+    small.sh("echo three > f; cat f")
+
+
+def test_on_a_loop_mounted_ext4(mounts, place):
+    image, backing = place / "image", place / "backing"
+    backing.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, backing], capture_output=True).returncode:
+        pytest.skip("no loop devices here")
+    m = mounts(volume=backing)
+    m.sh("echo one > f; echo two > f; cat f")
+    with pytest.raises(OSError) as e:
+        (m.path / "big").write_bytes(bytes(range(1, 256)) * (400 << 10))
+    assert e.value.errno == errno.ENOSPC
+    m.sh("rm -f big; cat f; echo three > f; cat f")
+
+
+PENDING = """
+import os, sys
+fds = [os.open(f"f{i}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644) for i in range(50)]
+for i, fd in enumerate(fds):
+    os.write(fd, f"new {i}\\n".encode())
+for fd in fds[:25]:
+    os.close(fd)
+print("closed", flush=True)
+sys.stdin.read(1)
+"""
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["of files", "of new files"])
+def test_an_end_in_the_middle_of_fifty_saves(mount, old):
+    """What is closed is all there. What is not closed is whole: old or new."""
+    if old:
+        mount.sh("for i in $(seq 0 49); do echo old $i > f$i; done")
+    program = mount.popen([sys.executable, "-c", PENDING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert program.stdout.readline() == "closed\n"
+    mount.terminate()
+    program.kill()
+    program.wait()
+    mount.check()
+    mount.start()
+    for i in range(25):
+        assert (mount.path / f"f{i}").read_text() == f"new {i}\n"
+    for i in range(25, 50):
+        before = {f"old {i}\n"} if old else {""}
+        f = mount.path / f"f{i}"
+        assert not f.exists() and not old or f.read_text() in before | {f"new {i}\n"}
+
+
+def test_a_clean_end_while_many_save(mount):
+    """Each save whose close returned is there, whatever the moment of the end."""
+    script = """
+import sys
+n = 0
+try:
+    while True:
+        with open(sys.argv[1], "w") as f:
+            f.write(str(n + 1))
+        n += 1
+        if n == 20:
+            print("going", flush=True)
+except OSError:
+    print(n)
+"""
+    writers = [mount.popen([sys.executable, "-c", script, mount.path / f"f{i}"], cwd="/", stdout=subprocess.PIPE)
+               for i in range(6)]
+    for writer in writers:
+        assert writer.stdout.readline() == "going\n"
+    mount.terminate()
+    saved = [int(writer.communicate(timeout=30)[0]) for writer in writers]
+    mount.start()
+    for i, n in enumerate(saved):
+        assert int((mount.path / f"f{i}").read_text()) in (n, n + 1)
+
+
+def test_a_killed_daemon_loses_no_closed_save(mount):
+    mount.sh("echo old > f; echo old > g")
+    with open(mount.path / "g", "w") as g:
+        g.write("never closed")
+        g.flush()
+        mount.sh("echo new > f; echo fresh > h; mkdir d; mv h d/h; echo a >> log; echo b >> log; rm -f gone")
+        mount.kill()
+        try:
+            g.close()
+        except OSError:
+            pass
+    mount.start()
+    assert mount.sh("cat f d/h log") == "new\nfresh\na\nb\n"
+    assert mount.sh("cat g") == "old\n"
+    assert mount.versions("f") == {1: b"old\n", 2: b"new\n"}
+    assert sorted(os.listdir(mount.path)) == ["d", "f", "g", "log"]
+
+
+def test_a_killed_daemon_publishes_what_was_closing(mount):
+    """Closed by its saver while a child still has it: staged for others, safe from a crash."""
+    f = mount.path / "f"
+    f.write_text("old")
+    save = open(f, "w")
+    save.write("new")
+    save.flush()
+    child = mount.popen("sleep 1000", stdout=save)
+    save.close()
+    assert {s["state"] for s in mount.saves("f")} <= {"closing"}
+    mount.kill()
+    child.kill()
+    child.wait()
+    mount.start()
+    assert f.read_text() == "new"
+
+
+def test_a_killed_daemon_keeps_what_was_fsynced(mount):
+    f = mount.path / "f"
+    f.write_text("old")
+    save = os.open(f, os.O_WRONLY | os.O_TRUNC)
+    os.write(save, b"new")
+    os.fsync(save)
+    mount.kill()
+    with pytest.raises(OSError):
+        os.close(save)
+    mount.start()
+    assert f.read_text() == "new"
+
+
+def test_a_killed_daemon_keeps_the_bytes_of_live_files(mount):
+    mount.sh("echo one > log")
+    log = os.open(mount.path / "log", os.O_WRONLY | os.O_APPEND)
+    for i in range(100):
+        os.write(log, b"%d\n" % i)
+    mount.kill()
+    try:
+        os.close(log)
+    except OSError:
+        pass
+    mount.start()
+    assert (mount.path / "log").read_text() == "one\n" + "".join(f"{i}\n" for i in range(100))
+
+
+def test_killed_again_and_again(mount, soak):
+    """Closed saves of several programs survive every kill, at any moment."""
+    script = """
+import sys
+n = int(sys.argv[2])
+try:
+    while True:
+        with open(sys.argv[1], "w") as f:
+            f.write(str(n + 1))
+        n += 1
+        if n % 10 == 0:
+            print(n, flush=True)
+except OSError:
+    print("end", n)
+"""
+    saved = [0] * 4
+    for _ in range(max(3, soak // 2)):
+        writers = [mount.popen([sys.executable, "-c", script, mount.path / f"f{i}", str(saved[i])], cwd="/",
+                               stdout=subprocess.PIPE) for i in range(4)]
+        for writer in writers:
+            writer.stdout.readline()
+        mount.kill()
+        saved = [int(writer.communicate(timeout=30)[0].split()[-1]) for writer in writers]
+        mount.start()
+        for i, n in enumerate(saved):
+            found = int((mount.path / f"f{i}").read_text() or 0)
+            assert found in (n, n + 1), f"{found} after {n} was closed"
+            saved[i] = found
+
+
+def test_a_program_that_is_killed_while_saving_harms_nobody(mount):
+    f = mount.path / "f"
+    f.write_text("old\n")
+    writer = mount.popen([sys.executable, "-c", """
+import os
+fd = os.open("f", os.O_RDWR)
+os.write(fd, b"X")
+print("open", flush=True)
+os.read(0, 1)
+"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == "open\n"
+    writer.kill()
+    writer.wait()
+    mount.settled("f")
+    assert mount.sh("cat f") in ("old\n", "Xld\n")
+    mount.sh("echo new > f; cat f")
+
+
+def test_requests_after_a_kill_fail_and_do_not_hang(mount):
+    mount.sh("echo x > f")
+    mount.daemon.send_signal(signal.SIGKILL)
+    wait_until(lambda: mount.daemon.poll() is not None, "the daemon to die")
+    done = subprocess.run(["cat", mount.path / "f"], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "not connected" in done.stderr
+    done = mount.run("exec intactfs status \"$1\"", mount.root, cwd="/", timeout=20)
+    assert done.returncode == 1 and done.stderr
+    mount.kill()
+    mount.start()
+    assert mount.sh("cat f") == "x\n"

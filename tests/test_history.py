@@ -1,0 +1,182 @@
+"""History: FILE@@ is a directory of the file's versions."""
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lib.procs import NOBODY, as_user
+
+
+@pytest.fixture
+def f(mount):
+    """Three versions: one, two, three."""
+    mount.sh("echo one > f; echo two > f; echo three > f")
+    mount.settled("f")
+    return mount.path / "f"
+
+
+def fails(code, call, *args, **kwargs):
+    with pytest.raises(OSError) as e:
+        call(*args, **kwargs)
+    assert errno.errorcode[e.value.errno] == errno.errorcode[code]
+
+
+def test_listing_and_reading(mount, f):
+    assert mount.sh("ls f@@") == "1\n2\n3\n"
+    assert mount.sh("cat f@@/1 f@@/3 f@@/2") == "one\nthree\ntwo\n"
+    assert mount.sh("wc -c < f@@/3; stat -c %s f@@/3") == "6\n6\n"
+    fails(errno.ENOENT, os.stat, f"{f}@@/4")
+    fails(errno.ENOENT, os.stat, f"{f}@@/0")
+    fails(errno.ENOENT, os.stat, f"{f}@@/01")
+    fails(errno.ENOENT, os.stat, f"{f}@@/x")
+    fails(errno.ENOENT, os.stat, f"{f}@@/99999999999999999999")
+
+
+def test_it_is_not_listed(mount, f):
+    assert mount.sh("ls -A") == "f\n"
+    assert mount.sh("find . -name '*@@*'") == ""
+    assert mount.sh("cat f@@/1; ls -A") == "one\nf\n"
+
+
+def test_diff_and_copying_back(mount, f):
+    assert mount.run("diff f@@/1 f").stdout == "1c1\n< one\n---\n> three\n"
+    mount.sh("cp f@@/1 f")
+    assert f.read_text() == "one\n"
+    assert mount.versions("f") == {1: b"one\n", 2: b"two\n", 3: b"three\n", 4: b"one\n"}
+    mount.sh("cp -r f@@ all && cat all/2")
+
+
+def test_it_is_read_only(mount, f):
+    history = f"{f}@@"
+    fails(errno.EROFS, os.open, f"{history}/1", os.O_WRONLY)
+    fails(errno.EROFS, os.open, f"{history}/1", os.O_WRONLY | os.O_TRUNC)
+    fails(errno.EROFS, os.open, f"{history}/9", os.O_WRONLY | os.O_CREAT)
+    fails(errno.EROFS, os.unlink, f"{history}/1")
+    fails(errno.EROFS, os.truncate, f"{history}/1", 0)
+    fails(errno.EROFS, os.chmod, f"{history}/1", 0o777)
+    fails(errno.EROFS, os.chown, f"{history}/1", 1, 1)
+    fails(errno.EROFS, os.utime, f"{history}/1")
+    fails(errno.EROFS, os.mkdir, f"{history}/d")
+    fails(errno.EROFS, os.symlink, "x", f"{history}/l")
+    fails(errno.EROFS, os.rename, f"{history}/1", f"{history}/5")
+    fails(errno.EROFS, os.setxattr, f"{history}/1", "user.x", b"x")
+    for call in (lambda: os.rmdir(history), lambda: os.link(f"{history}/1", f.parent / "l"),
+                 lambda: os.rename(f"{history}/1", f.parent / "l"), lambda: os.rename(f, f"{history}/1")):
+        with pytest.raises(OSError) as e:
+            call()
+        assert e.value.errno in (errno.EROFS, errno.EXDEV, errno.EPERM)
+    assert mount.versions("f") == {1: b"one\n", 2: b"two\n", 3: b"three\n"}
+
+
+def test_old_versions_have_the_attributes_of_then(mount):
+    f = mount.path / "f"
+    f.write_text("one")
+    mount.settled("f")
+    f.chmod(0o600)
+    os.utime(f, ns=(10**18, 10**18 + 5))
+    mount.sh("printf two > f")
+    mount.settled("f")
+    f.chmod(0o640)
+    then = os.stat(f"{f}@@/1")
+    assert then.st_size == 3
+    assert then.st_mode & 0o7777 in (0o644, 0o600)
+    assert os.stat(f"{f}@@/2").st_mode & 0o7777 in (0o600, 0o640)
+
+
+def test_a_deleted_file_answers(mount, f):
+    f.unlink()
+    assert mount.sh("ls -A; ls f@@; cat f@@/2") == "1\n2\n3\ntwo\n"
+    mount.remount()
+    assert mount.sh("ls -A; ls f@@; cat f@@/2") == "1\n2\n3\ntwo\n"
+    mount.sh("mkdir f; ls f@@; rmdir f; cat f@@/3")
+
+
+def test_files_of_a_deleted_directory(mount):
+    mount.sh("mkdir d; echo one > d/f; rm -r d; mkdir d; ls d")
+    assert mount.sh("cat d/f@@/1") == "one\n"
+
+
+def test_what_never_was_does_not_answer(mount):
+    fails(errno.ENOENT, os.stat, mount.path / "never@@")
+    fails(errno.ENOENT, os.stat, mount.path / "@@")
+    fails(errno.ENOENT, os.listdir, mount.path / "never@@")
+    mount.sh("echo never > never; cat never@@/1")
+
+
+def test_a_real_name_that_ends_in_the_mark_wins(mount, f):
+    (mount.path / "f@@").write_text("a real file\n")
+    assert mount.sh("ls -A; cat f@@") == "f\nf@@\na real file\n"
+    mount.sh("echo again > f@@; cat f@@; ls f@@@@")
+    (mount.path / "f@@").unlink()
+    assert mount.sh("cat f@@/1") == "one\n"
+    mount.sh("mkdir f@@ && echo x > f@@/1 && cat f@@/1 && rm -r f@@ && cat f@@/1")
+
+
+def test_a_name_of_255_bytes_with_and_without_a_history(mount):
+    name = "n" * 255
+    mount.sh('echo x > "$1" && cat "$1"', name)
+    assert mount.log(name)[0]["version"] == 1
+    name = "n" * 253
+    mount.sh('echo x > "$1" && cat "$1@@/1"', name)
+
+
+def test_names_that_are_not_utf8(mount):
+    name = b"caf\xe9"
+    path = os.path.join(os.fsencode(mount.path), name)
+    with open(path, "wb") as f:
+        f.write(b"x")
+    mount.sh('cat "$1@@/1"', os.fsdecode(name))
+    assert os.listdir(path + b"@@") == [b"1"]
+
+
+def test_a_reader_of_an_old_version_keeps_it(mount, f):
+    with open(f"{f}@@/1") as reader:
+        mount.sh("echo four > f; rm f")
+        assert reader.read() == "one\n"
+
+
+def test_the_log_beside_the_versions(mount, f):
+    log = json.loads(Path(f"{f}@@/.log").read_text())
+    assert [e["version"] for e in log] == [3, 2, 1]
+    assert ".log" not in os.listdir(f"{f}@@")
+    operations = json.loads(Path(f"{mount.path}@@/.log").read_text())
+    assert [e["seq"] for e in operations] == list(range(len(operations), 0, -1))
+
+
+@pytest.mark.mount("allow_other")
+def test_rights_of_then_and_of_now(mount):
+    mount.path.chmod(0o755)
+    f = mount.path / "f"
+    read = lambda n: as_user(NOBODY, lambda: Path(f"{f}@@/{n}").read_text())
+    f.write_text("public 1")
+    f.chmod(0o644)
+    mount.sh("printf 'public 2' > f")
+    mount.settled("f")
+    assert read(2) == "public 2"
+    f.chmod(0o600)
+    mount.sh("printf 'private 3' > f")
+    mount.settled("f")
+    for n in (1, 2, 3):
+        with pytest.raises(PermissionError):
+            read(n)
+    f.chmod(0o644)
+    assert read(2) == "public 2"
+    with pytest.raises(PermissionError):
+        read(3)
+    mount.sh("printf 'public 4' > f")
+    mount.settled("f")
+    assert read(4) == "public 4"
+    assert Path(f"{f}@@/3").read_text() == "private 3"
+
+
+@pytest.mark.mount("allow_other")
+def test_the_history_of_a_closed_directory_is_closed(mount):
+    mount.path.chmod(0o755)
+    mount.sh("mkdir -m 700 d; echo secret > d/f; echo more > d/f; rm d/f; echo x > d/g")
+    mount.settled("d/g")
+    for path in ("d/f@@/1", "d/g@@/1", "d/f@@/.log", "d@@/.log", "d/g@@"):
+        with pytest.raises(PermissionError):
+            as_user(NOBODY, lambda: os.listdir(mount.path / path) if path.endswith("@@")
+                    else (mount.path / path).read_bytes())

@@ -1,0 +1,226 @@
+#include <errno.h>
+#include <string.h>
+
+#include "tools/cli.h"
+#include "tools/mounts.h"
+#include "tools/print.h"
+
+static void print_head(const json_t *status)
+{
+	printf("%s%s: volume %s, format %lld\n", print_clean(json_text(status, "mountpoint")),
+		json_is_true(json_object_get(status, "readonly")) ? " (read-only)" : "",
+		print_clean(json_text(status, "volume")), (long long)json_number(status, "format"));
+	printf("intactfs %s, process %lld on %s, since %s, turn wait %g s\n\n",
+		json_text(status, "version"), (long long)json_number(status, "pid"),
+		json_text(status, "host"), print_time(json_text(status, "since")),
+		(double)json_number(json_object_get(status, "options"), "turn_wait_ms") / 1000);
+}
+
+static void print_count(struct table *table, const json_t *tree, const char *key)
+{
+	if (json_object_get(tree, key))
+		table_cell(table, "%lld", (long long)json_number(tree, key));
+	else
+		table_cell(table, "-");
+}
+
+static void print_trees(const json_t *trees)
+{
+	static const struct column columns[] = {
+		{"tree", LEFT},
+		{"owner", LEFT},
+		{"mode", LEFT},
+		{"operations", RIGHT},
+		{"files", RIGHT},
+		{"versions", RIGHT},
+		{"size", RIGHT},
+		{"blind", RIGHT},
+	};
+	struct table table;
+	json_t *tree;
+	size_t i;
+
+	if (!json_array_size(trees)) {
+		puts("no trees");
+		return;
+	}
+	table_init(&table, columns, ARRAY_SIZE(columns));
+	json_array_foreach(trees, i, tree)
+	{
+		table_cell(&table, "%s", json_text(tree, "name"));
+		table_cell(&table, "%s", print_user(tree));
+		table_cell(&table, "%s", json_text(tree, "mode"));
+		print_count(&table, tree, "seq");
+		print_count(&table, tree, "files");
+		print_count(&table, tree, "versions");
+		table_cell(&table, "%s",
+			json_object_get(tree, "bytes") ? print_size(json_number(tree, "bytes"))
+						       : "-");
+		print_count(&table, tree, "blind");
+	}
+	table_print(&table);
+}
+
+/* vim 4711 (alice), 3 s */
+static char *describe_who(const json_t *who)
+{
+	return cli_format("%s %lld (%s), %s", json_text(who, "program"),
+		(long long)json_number(who, "pid"), print_user(who),
+		print_age(json_text(who, "since")));
+}
+
+static void print_saves(const json_t *trees)
+{
+	static const struct column columns[] = {
+		{"save of", LEFT}, {"state", LEFT}, {"size", RIGHT}, {"age", RIGHT}, {"by", LEFT}};
+	struct table table;
+	json_t *tree, *save;
+	size_t i, j;
+
+	table_init(&table, columns, ARRAY_SIZE(columns));
+	json_array_foreach(trees, i, tree)
+	{
+		json_array_foreach(json_object_get(tree, "saves"), j, save)
+		{
+			const json_t *who = json_object_get(save, "by");
+
+			table_cell(
+				&table, "%s/%s", json_text(tree, "name"), json_text(save, "path"));
+			table_cell(&table, "%s", json_text(save, "state"));
+			table_cell(&table, "%s", print_size(json_number(save, "size")));
+			table_cell(&table, "%s", print_age(json_text(save, "since")));
+			table_cell(&table, "%s %lld (%s)", json_text(who, "program"),
+				(long long)json_number(who, "pid"), print_user(who));
+		}
+	}
+	if (table.cell_count) {
+		putchar('\n');
+		table_print(&table);
+	}
+}
+
+static void print_turns(const json_t *trees)
+{
+	static const struct column columns[] = {
+		{"turn of", LEFT}, {"", LEFT}, {"who, since", LEFT}};
+	struct table table;
+	json_t *tree, *turn, *who;
+	size_t i, j, k;
+
+	table_init(&table, columns, ARRAY_SIZE(columns));
+	json_array_foreach(trees, i, tree)
+	{
+		json_array_foreach(json_object_get(tree, "turns"), j, turn)
+		{
+			const json_t *holder = json_object_get(turn, "holder");
+			autofree char *text = json_is_object(holder) ? describe_who(holder)
+								     : cli_format("nobody");
+
+			table_cell(
+				&table, "%s/%s", json_text(tree, "name"), json_text(turn, "path"));
+			table_cell(&table, "held by");
+			table_cell(&table, "%s", text);
+			json_array_foreach(json_object_get(turn, "waiting"), k, who)
+			{
+				autofree char *waiting = describe_who(who);
+
+				table_cell(&table, "%s", "");
+				table_cell(&table, "waiting");
+				table_cell(&table, "%s", waiting);
+			}
+		}
+	}
+	if (table.cell_count) {
+		putchar('\n');
+		table_print(&table);
+	}
+}
+
+static void print_status(const json_t *status)
+{
+	const json_t *trees = json_object_get(status, "trees");
+
+	print_head(status);
+	print_trees(trees);
+	print_saves(trees);
+	print_turns(trees);
+}
+
+static const char *reason(int err)
+{
+	if (err == EACCES)
+		return "permission denied: mounted by another user without allow_other";
+	if (err == ENOTCONN)
+		return "its daemon has died: 'intactfs unmount' it";
+	return err == EBADMSG ? "its status is not readable" : strerror(err);
+}
+
+/* Other people's mounts, which cannot be asked, are named; they are no failure of this command. */
+static int status_all(bool as_json)
+{
+	autojson json_t *all = json_array();
+	struct mounts mounts;
+	int rc = mounts_init(&mounts);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < mounts.count; i++) {
+		autofree char *file = cli_format("%s/.intactfs/status", mounts.points[i]);
+		json_t *status = NULL;
+		int err = cli_read_json(file, &status);
+
+		if (as_json) {
+			json_array_append_new(all,
+				!err ? status
+				     : json_pack("{s:s%,s:s}", "mountpoint", mounts.points[i],
+					       strlen(mounts.points[i]), "error", reason(err)));
+			continue;
+		}
+		if (i)
+			putchar('\n');
+		if (err)
+			printf("%s: %s\n", print_clean(mounts.points[i]), reason(err));
+		else
+			print_status(status);
+		json_decref(status);
+	}
+	if (as_json)
+		print_json(all);
+	else if (!mounts.count)
+		puts("no intactfs volume is mounted");
+	mounts_deinit(&mounts);
+	return EXIT_DONE;
+}
+
+static int run_status(const struct cli_args *args)
+{
+	autojson json_t *status = NULL;
+	int rc;
+
+	if (!args->operand_count)
+		return status_all(args->json);
+	rc = cli_read_mount(args->operands[0], "status", &status);
+	if (rc)
+		return rc;
+	if (args->json)
+		print_json(status);
+	else
+		print_status(status);
+	return EXIT_DONE;
+}
+
+const struct command command_status = {
+	.name = "status",
+	.synopsis = "[--json] [MOUNTPOINT]",
+	.summary = "Show trees, saves in progress, and who holds and awaits which turn",
+	.help = "MOUNTPOINT may be any path in the mount. Without one, all intactfs mounts are "
+		"shown.\n"
+		"\n"
+		"  operations  changes recorded in the tree's journal\n"
+		"  blind       versions that went over one that their saver had not seen\n"
+		"\n"
+		"  --json      An object; without MOUNTPOINT an array of them\n",
+	.takes = "j",
+	.operands_max = 1,
+	.run = run_status,
+};
