@@ -268,7 +268,7 @@ static int settle(struct live *live)
 	err = publish_commit(publish);
 	if (err)
 		return err;
-	if (publish->outcome == PUBLISH_VERSION)
+	if (publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_ASIDE)
 		live->named_bytes = st.st_size;
 	live->basis = (struct basis){"own", publish->row.content.id, publish->number};
 	return 0;
@@ -300,6 +300,8 @@ int live_release(struct node *node)
 		return err;
 	if (!over)
 		return version_set_live(file, live->object);
+	if (live->named_bytes == 0)
+		object_remove(&file->tree->journal->objects, live->object);
 	notify_names(tree_fs(file->tree), file);
 	live_free(live);
 	return 0;

@@ -121,6 +121,17 @@ void row_stat(const struct node_row *row, struct stat *ret_stat)
 	ret_stat->st_blocks = (ret_stat->st_size + 511) / 512;
 }
 
+/* Who opened a file before anything was published has it grow: `tail -f` looks at the size. */
+static void stat_published(struct node *node, struct stat *ret_stat)
+{
+	struct file *file = node->file;
+
+	ret_stat->st_size = file->attr.content.size_bytes;
+	if (file->head && file->head->kind == NODE_LIVE)
+		live_stat_locked(file->head->live, ret_stat);
+	ret_stat->st_blocks = (ret_stat->st_size + 511) / 512;
+}
+
 void node_stat_locked(struct node *node, struct stat *ret_stat)
 {
 	row_stat(&node->file->attr, ret_stat);
@@ -128,7 +139,9 @@ void node_stat_locked(struct node *node, struct stat *ret_stat)
 	if (node->kind == NODE_SETTLED) {
 		ret_stat->st_size = node->size_bytes;
 		ret_stat->st_blocks = (node->size_bytes + 511) / 512;
-		if (node->superseded)
+		if (!node->object && node->superseded)
+			stat_published(node, ret_stat);
+		else if (node->superseded)
 			ret_stat->st_mtim = timespec_of(node->mtime_ns);
 	} else if (node->kind == NODE_STAGED && node->save) {
 		save_stat_locked(node->save, ret_stat);

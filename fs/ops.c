@@ -8,6 +8,8 @@
 #include "fs/redirect.h"
 #include "fs/virtual.h"
 
+#define SAVES_MAX 16
+
 const struct fuse_lowlevel_ops ops_table = {
 	.init = op_init,
 	.lookup = op_lookup,
@@ -104,40 +106,35 @@ int64_t ops_lineage(struct file *file)
 	return file_names(file, &name, 1) > 0 ? name.entry : 0;
 }
 
-/* One that is closed, or is as good as closed: its release is on its way, or a child still has it. */
-static struct save *closed_save(struct file *file)
+static bool wants_publishing(const struct save *save, bool written)
 {
-	struct save *save, *found = NULL;
+	if (save->state != SAVE_CLOSING && save->state != SAVE_STAGED)
+		return false;
+	return save->state == SAVE_CLOSING || save->flushed_ms || (written && save->written && !save->sealed);
+}
+
+/* Each save is looked at once: what goes on being written meanwhile is the next version's. */
+bool ops_publish_closed(struct file *file, bool written)
+{
+	struct save *saves[SAVES_MAX], *save;
+	size_t count = 0;
 
 	lock_take(&file->lock);
 	DL_FOREACH(file->saves, save)
 	{
-		if (!found && (save->state == SAVE_CLOSING ||
-				      (save->state == SAVE_STAGED && save->flushed_ms)))
-			found = save_ref(save);
+		if (count < SAVES_MAX && wants_publishing(save, written))
+			saves[count++] = save_ref(save);
 	}
 	lock_drop(&file->lock);
-	return found;
-}
-
-bool ops_publish_closed(struct file *file)
-{
-	struct save *save = closed_save(file);
-	bool any = false;
-
-	while (save) {
-		if (save_snapshot(save) != 0) {
-			save_unref(save);
-			break;
-		}
-		any = true;
-		save_unref(save);
-		save = closed_save(file);
+	for (size_t i = 0; i < count; i++) {
+		save_snapshot(saves[i]);
+		save_unref(saves[i]);
 	}
-	return any;
+	return count > 0;
 }
 
 #define NODES_MAX 16
+
 
 void ops_tell_others(struct file *file, struct node *except)
 {
@@ -181,6 +178,6 @@ bool ops_reserve(fuse_req_t req, struct node *node, const struct process *proces
 		turn_take(&file->turn, save);
 	lock_drop(&file->lock);
 	if (save)
-		redirect_set(process->tid, node);
+		redirect_set(process->tid, node, true);
 	return save;
 }

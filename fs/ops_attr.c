@@ -229,10 +229,15 @@ static bool is_own(const char *name)
 	return strncmp(name, "user.intactfs.", strlen("user.intactfs.")) == 0;
 }
 
-/* Access lists are not kept: the kernel is told so. */
-static bool is_refused(const char *name)
+/* 0 for a name of a namespace that is kept (xattr(7)). Access lists (system.*) are not. */
+static int check_name(const char *name)
 {
-	return strncmp(name, "system.", strlen("system.")) == 0;
+	static const char *const kept[] = {"user.", "trusted.", "security."};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+		if (strncmp(name, kept[i], strlen(kept[i])) == 0)
+			return name[strlen(kept[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
 }
 
 static void reply_xattr(fuse_req_t req, const void *value, size_t bytes, size_t size)
@@ -250,12 +255,14 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	struct node *node = is_root(ino) ? NULL : node_of(ino);
 	autofree void *value = NULL;
 	size_t bytes = 0;
-	int err;
+	int err = check_name(name);
 
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
 	if (is_own(name))
 		err = virtual_getxattr(req, request_fs(req), node, name, &value, &bytes);
-	else if (is_refused(name))
-		err = -EOPNOTSUPP;
 	else if (!node || node->kind == NODE_VIRTUAL)
 		err = -ENODATA;
 	else
@@ -271,11 +278,13 @@ void op_setxattr(
 {
 	struct node *node = is_root(ino) ? NULL : node_of(ino);
 	struct actor actor;
-	int err;
+	int err = node ? check_name(name) : -EOPNOTSUPP;
 
-	if (!node || is_refused(name)) {
-		err = -EOPNOTSUPP;
-	} else if (node->kind == NODE_VIRTUAL) {
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	if (node->kind == NODE_VIRTUAL) {
 		err = -EROFS;
 	} else if (is_own(name)) {
 		err = virtual_setxattr(req, node, name, value, size);
@@ -307,11 +316,13 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct node *node = is_root(ino) ? NULL : node_of(ino);
 	struct actor actor;
-	int err;
+	int err = node ? check_name(name) : -EOPNOTSUPP;
 
-	if (!node || is_refused(name)) {
-		err = -EOPNOTSUPP;
-	} else if (node->kind == NODE_VIRTUAL) {
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	if (node->kind == NODE_VIRTUAL) {
 		err = -EROFS;
 	} else {
 		request_actor(req, &actor);

@@ -108,6 +108,15 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		fuse_reply_write(req, (size_t)n);
 }
 
+/* Neither who closes it nor the saver has it open any more: its release is on its way, unless a child still has it. */
+static bool is_let_go(struct save *save, const struct process *process)
+{
+	uint64_t ino = (uint64_t)save->shown_ino;
+
+	return process->known && !process_is_writing(process->pid, ino) &&
+	       (process_same(process, &save->saver) || !process_is_writing(save->saver.pid, ino));
+}
+
 /* The verdict and the safety belong to the saver's own process, after it wrote. For all others, and where nothing was written: when
  * the process has it open no more, its release may be on its way. */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -129,7 +138,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		err = save_close(save, sync);
 		if (!err && sync)
 			err = journal_sync(save->file->tree->journal);
-	} else if (process.known && !process_has_open(process.pid, (uint64_t)save->node->ino)) {
+	} else if (is_let_go(save, &process)) {
 		lock_take(&save->file->lock);
 		save->flushed_ms = time_mono_ms();
 		lock_drop(&save->file->lock);

@@ -60,10 +60,18 @@ static bool ends_in_history(const char *name)
 static void lookup_missing(fuse_req_t req, struct file *dir, const char *name)
 {
 	struct fuse_entry_param none = {.ino = 0, .entry_timeout = CACHE_LONG_S};
+	struct entry_row row;
 	struct node *node;
+	struct sql *sql;
 	int err;
 
 	if (!ends_in_history(name)) {
+		/* What has a history can be restored, of which the kernel knows nothing. */
+		sql = journal_read_begin(dir->tree->journal);
+		err = record_entry_get(sql, dir->entry, name, strlen(name), &row);
+		journal_read_end(dir->tree->journal);
+		if (err != 0)
+			none.entry_timeout = 0;
 		fuse_reply_entry(req, &none);
 		return;
 	}
@@ -74,8 +82,8 @@ static void lookup_missing(fuse_req_t req, struct file *dir, const char *name)
 		reply_virtual(req, node);
 }
 
-/* A reservation that the thread was sent to, but whose name is another file's by now. True when there was one. */
-static bool drop_reservation(struct file *file, pid_t tid)
+/* A reservation that the thread was sent to, but whose name is another file's by now. */
+static void drop_reservation(struct file *file, pid_t tid)
 {
 	struct save *save, *found = NULL;
 
@@ -86,24 +94,24 @@ static bool drop_reservation(struct file *file, pid_t tid)
 			found = save_ref(save);
 	}
 	lock_drop(&file->lock);
-	if (!found)
-		return false;
-	save_abandon(found);
+	if (found)
+		save_abandon(found);
 	save_unref(found);
-	return true;
 }
 
-/* The thread walks the path anew to what it is to save; when the name was given to another file meanwhile, its reservation
- * goes along. */
+/* The thread walks the path anew to what it is to save: there must be a reservation for it, also when the name was given to
+ * another file meanwhile, or the reservation had its time. */
 static void follow_redirect(fuse_req_t req, struct file *dir, const char *name, struct file *file)
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
-	struct file *origin = redirect_origin(tid, dir->id, name);
+	bool to_save = false;
+	struct file *origin = redirect_origin(tid, dir->id, name, &to_save);
 	struct process process;
 	struct node *head;
 
-	if (origin && origin != file && drop_reservation(origin, tid) && file &&
-		S_ISREG(file->attr.mode)) {
+	if (origin && origin != file)
+		drop_reservation(origin, tid);
+	if (origin && to_save && file && S_ISREG(file->attr.mode)) {
 		request_process(req, &process);
 		lock_take(&file->lock);
 		head = node_head_locked(file);
@@ -167,11 +175,10 @@ static void lookup_real(fuse_req_t req, struct node *parent, const char *name, b
 	struct file *file = NULL;
 	int err = tree_lookup(parent->file, name, &file, NULL);
 
-	if (patient)
-		follow_redirect(req, parent->file, name, err == 1 ? file : NULL);
+	follow_redirect(req, parent->file, name, err == 1 ? file : NULL);
 	if (err == 1)
 		lookup_file(req, parent, name, file, patient);
-	else if (err == 0)
+	else if (err == 0 || (err == -ENAMETOOLONG && ends_in_history(name)))
 		lookup_missing(req, parent->file, name);
 	else
 		fuse_reply_err(req, -err);
@@ -291,14 +298,11 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 static int begin_created(struct file *file, int64_t entry, const struct process *process,
 	const struct actor *actor, int open_flags, struct save **ret_save)
 {
-	struct save *save = NULL;
-	int64_t ino;
-	int err = volume_next_number(file->tree->journal->volume, &ino);
+	struct save *save;
+	int err;
 
-	if (err)
-		return err;
 	lock_take(&file->lock);
-	save = save_reserve_locked(file, process, actor, entry, ino, NULL);
+	save = save_reserve_locked(file, process, actor, entry, file->attr.ino, NULL);
 	if (save) {
 		turn_take(&file->turn, save);
 		save_ref(save);
@@ -412,7 +416,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	ops_publish_closed(file);
+	ops_publish_closed(file, true);
 	request_actor(req, &actor);
 	err = namespace_link(file, dir, name, &actor);
 	if (err) {
@@ -435,7 +439,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (tree_lookup(dir, name, &file, NULL) != 1)
 		file = NULL;
 	if (file)
-		ops_publish_closed(file);
+		ops_publish_closed(file, false);
 	request_actor(req, &actor);
 	err = remove(dir, name, &actor);
 	if (!err && file)
@@ -457,15 +461,15 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		remove_name(req, parent, name, namespace_rmdir);
 }
 
-/* What was closed of a file is published before its name moves or goes. */
-static bool publish_named(struct file *dir, const char *name)
+/* What was closed of a file is published before its name goes; before it moves, what was just written, too. */
+static bool publish_named(struct file *dir, const char *name, bool written)
 {
 	struct file *file;
 	bool published;
 
 	if (tree_lookup(dir, name, &file, NULL) != 1)
 		return false;
-	published = S_ISREG(file->attr.mode) && ops_publish_closed(file);
+	published = S_ISREG(file->attr.mode) && ops_publish_closed(file, written);
 	file_unref(file);
 	return published;
 }
@@ -474,13 +478,14 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	const char *to_name, unsigned flags)
 {
 	struct file *from = ops_directory(req, parent), *to;
-	struct fs *fs = request_fs(req);
 	struct actor actor;
+	struct fs *fs;
 	bool published;
 	int err;
 
 	if (!from)
 		return;
+	fs = request_fs(req);
 	/* Trees are filesystems of their own, and the root is none of them. */
 	if (is_root(to_parent)) {
 		fuse_reply_err(req, EXDEV);
@@ -489,8 +494,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	to = ops_directory(req, to_parent);
 	if (!to)
 		return;
-	published = publish_named(from, name);
-	published |= publish_named(to, to_name);
+	published = publish_named(from, name, true);
+	published |= publish_named(to, to_name, false);
 	request_actor(req, &actor);
 	err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (!err && published) {

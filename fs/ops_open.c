@@ -13,6 +13,7 @@
 #include "fs/ops.h"
 #include "fs/redirect.h"
 #include "fs/virtual.h"
+#include "journal/log.h"
 
 /* A writer that comes back before its last save was released. */
 #define REOPEN_WAIT_MS 200
@@ -35,9 +36,14 @@ static bool for_writing(const struct opening *opening)
 	return (opening->fi.flags & O_ACCMODE) != O_RDONLY || (opening->fi.flags & O_TRUNC);
 }
 
+static bool is_append(const struct opening *opening)
+{
+	return (opening->fi.flags & O_APPEND) && !(opening->fi.flags & O_TRUNC);
+}
+
 static void send_round(struct opening *opening)
 {
-	redirect_set(opening->process.tid, opening->node);
+	redirect_set(opening->process.tid, opening->node, for_writing(opening) && !is_append(opening));
 	fuse_reply_err(opening->req, ESTALE);
 }
 
@@ -209,11 +215,6 @@ static void open_live(struct opening *opening)
 	reply_open(opening, handle);
 }
 
-static bool is_append(const struct opening *opening)
-{
-	return (opening->fi.flags & O_APPEND) && !(opening->fi.flags & O_TRUNC);
-}
-
 /* The turn is the waiter's, or its wait is over: who overran it once has lost it. */
 static void turn_resume(struct parked *parked, enum park_end end)
 {
@@ -305,6 +306,8 @@ static void open_for_writing(struct opening *opening)
 	enum turn_state state;
 
 	if (opening->state != REDIRECT_NONE) {
+		if (opening->state == REDIRECT_ROUND && !is_append(opening))
+			log_warning("a save that was sent round found no reservation; it goes on in place");
 		open_live(opening);
 		return;
 	}

@@ -13,7 +13,7 @@ struct redirect {
 	pid_t tid;
 	struct node *node; /* with a reference, so that its address is not used again */
 	int64_t set_ms;
-	bool looked_up;
+	bool looked_up, to_save;
 	size_t name_count;
 	struct file_name names[NAMES_MAX];
 	UT_hash_handle hh;
@@ -50,13 +50,14 @@ static void drop(struct redirect *redirect)
 	free(redirect);
 }
 
-void redirect_set(pid_t tid, struct node *node)
+void redirect_set(pid_t tid, struct node *node, bool to_save)
 {
 	struct redirect *redirect = calloc(1, sizeof(*redirect)), *old, *oldest = NULL;
 
 	if (!redirect)
 		return;
 	redirect->tid = tid;
+	redirect->to_save = to_save;
 	redirect->set_ms = time_mono_ms();
 	redirect->node = node_ref(node);
 	redirect->name_count = file_names(node->file, redirect->names, NAMES_MAX);
@@ -82,7 +83,7 @@ static bool has_name(const struct redirect *redirect, int64_t dir, const char *n
 	return false;
 }
 
-struct file *redirect_origin(pid_t tid, int64_t dir, const char *name)
+struct file *redirect_origin(pid_t tid, int64_t dir, const char *name, bool *ret_to_save)
 {
 	struct redirect *redirect;
 	struct file *file = NULL;
@@ -93,6 +94,7 @@ struct file *redirect_origin(pid_t tid, int64_t dir, const char *name)
 	redirect = find(tid);
 	if (redirect) {
 		redirect->looked_up = true;
+		*ret_to_save = redirect->to_save;
 		if (has_name(redirect, dir, name))
 			file = file_ref(redirect->node->file);
 	}

@@ -11,7 +11,7 @@
 #include "fs/node.h"
 
 /* Remembers that the thread was sent round from this node, by the names that it had. */
-void redirect_set(pid_t tid, struct node *node);
+void redirect_set(pid_t tid, struct node *node, bool to_save);
 enum redirect_state {
 	REDIRECT_NONE,
 	REDIRECT_BACK,	/* it came back to the same node, and walked no path */
@@ -21,8 +21,8 @@ enum redirect_state {
 /* The thread opens the node: its redirect, if there was one, is over. */
 enum redirect_state redirect_end(pid_t tid, struct node *node);
 /* The thread looks a name up: it does walk a path. When it is a name of the node that it was sent round from: the file of that
- * node, with a reference; else NULL. */
-struct file *redirect_origin(pid_t tid, int64_t dir, const char *name);
+ * node, with a reference; else NULL. ret_to_save: it was to open it for writing. */
+struct file *redirect_origin(pid_t tid, int64_t dir, const char *name, bool *ret_to_save);
 /* Forgets all; at the end. */
 void redirect_clear(void);
 

@@ -78,6 +78,7 @@ struct save *save_reserve_locked(struct file *file, const struct process *saver,
 	save->saver = *saver;
 	save->actor = *actor;
 	save->entry = entry;
+	save->shown_ino = file->attr.ino;
 	save->opened_ticks = ticks_since_boot();
 	save->opened_ns = time_now_ns();
 	save->fd = save->base_fd = -1;
@@ -420,6 +421,10 @@ int save_close(struct save *save, bool sync)
 
 	lock_take(&save->io_lock);
 	closing = save->dirty && !save->live;
+	if (save->failed) {
+		err = save->failed;
+		closing = false;
+	}
 	if (closing) {
 		err = seal(save);
 		row = (struct closing_row){save->object, save->file->id, save->entry,
@@ -479,8 +484,10 @@ static void settle_node_locked(struct save *save, const struct publish *publish,
 		node->object = publish->outcome == PUBLISH_DROPPED ? 0 : publish->content.object;
 		node->size_bytes = publish->content.size_bytes;
 	}
-	if (head)
+	if (head) {
+		node->ino = publish->row.ino;
 		save->file->head = node;
+	}
 }
 
 /* In the apply step, with the lock of the file that was published to. */
@@ -602,8 +609,11 @@ static void publishing_failed(struct save *save, enum save_state before, int err
 	lock_drop(&save->file->lock);
 }
 
+/* Not so when a write failed for good: the version before stays. */
 static bool has_content(const struct save *save)
 {
+	if (save->failed)
+		return false;
 	return save->written || save->truncated || save->created;
 }
 
@@ -658,6 +668,9 @@ int save_snapshot(struct save *save)
 	int err;
 
 	lock_take(&save->io_lock);
+	lock_take(&save->file->lock);
+	save->flushed_ms = 0;
+	lock_drop(&save->file->lock);
 	if (!has_content(save) || !start_publishing(save, &before)) {
 		lock_drop(&save->io_lock);
 		return 0;
@@ -765,7 +778,7 @@ static bool inherits(const struct save *save, const struct process *process)
 	return (save->state == SAVE_STAGED || save->state == SAVE_CLOSING) && process->known &&
 	       process->start >= save->opened_ticks &&
 	       process_descends(process->pid, &save->saver) &&
-	       process_has_open(process->pid, (uint64_t)save->node->ino);
+	       process_is_writing(process->pid, (uint64_t)save->shown_ino);
 }
 
 struct save *save_visible_locked(struct file *file, const struct process *process)
@@ -818,6 +831,7 @@ void save_stat_locked(struct save *save, struct stat *stat)
 	int fd = __atomic_load_n(&save->fd, __ATOMIC_ACQUIRE);
 	struct stat st;
 
+	stat->st_ino = (ino_t)save->shown_ino;
 	if (fd >= 0 && save->copied && fstat(fd, &st) == 0) {
 		stat->st_size = st.st_size;
 		stat->st_blocks = st.st_blocks;

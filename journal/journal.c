@@ -1,7 +1,9 @@
 #include "journal/journal.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -54,12 +56,36 @@ static int journal_load(struct journal *journal)
 	return err < 0 ? err : 0;
 }
 
+/* Only a tree whose making was interrupted has neither a journal nor objects. */
+static bool has_objects(struct journal *journal)
+{
+	int fd = fcntl(journal->objects.objects_fd, F_DUPFD_CLOEXEC, 0);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	bool any = false;
+
+	if (!dir)
+		return true;
+	rewinddir(dir);
+	while (!any && (entry = readdir(dir)))
+		any = entry->d_name[0] != '.';
+	closedir(dir);
+	return any;
+}
+
 static int journal_open_database(struct journal *journal, bool create, struct diag *diag)
 {
 	unsigned flags = journal->readonly ? SQL_READONLY : create ? SQL_CREATE : 0;
-	bool fresh = create && access(journal->path, F_OK) != 0;
-	int err = sql_open(journal->path, flags, &journal->writer, diag);
+	struct stat st;
+	bool fresh = stat(journal->path, &st) != 0 || st.st_size == 0;
+	int err = fresh && (!create || has_objects(journal)) ? -EUCLEAN : 0;
 
+	if (err)
+		return diag_set(diag, err,
+			"%s: the journal is missing or empty, but its tree is not; nothing was changed, "
+			"restore it from a backup",
+			journal->path);
+	err = sql_open(journal->path, flags, &journal->writer, diag);
 	if (err)
 		return err == -EUCLEAN
 			       ? diag_set(diag, err,

@@ -117,17 +117,18 @@ bool process_descends(pid_t pid, const struct process *ancestor)
 static bool descriptor_is(int dir_fd, const char *name, uint64_t ino)
 {
 	char buf[512];
-	unsigned long long found;
+	unsigned long long found, flags;
 	autoclose int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
 
 	if (n <= 0)
 		return false;
 	buf[n] = '\0';
-	return status_number(buf, "\nino:", 10, &found) && found == ino;
+	return status_number(buf, "\nino:", 10, &found) && found == ino &&
+	       status_number(buf, "\nflags:", 8, &flags) && (flags & O_ACCMODE) != O_RDONLY;
 }
 
-bool process_has_open(pid_t pid, uint64_t ino)
+bool process_is_writing(pid_t pid, uint64_t ino)
 {
 	char path[64];
 	struct dirent *entry;

@@ -27,8 +27,9 @@ bool thread_alive(pid_t tid);
 
 /* True when pid descends from ancestor, and is not ancestor itself. */
 bool process_descends(pid_t pid, const struct process *ancestor);
-/* True when the process has a descriptor of the file with this inode number. It costs a look at each of its descriptors. */
-bool process_has_open(pid_t pid, uint64_t ino);
+/* True when the process has a descriptor, open for writing, of the file with this inode number. It costs a look at each of its
+ * descriptors. */
+bool process_is_writing(pid_t pid, uint64_t ino);
 /* True when a signal is pending for the thread that ends its wait: one that kills it, or that it catches
  * to be told of (SIGINT, SIGALRM, ...); not one that is ignored or is no concern of a wait (SIGCHLD, SIGWINCH, ...). */
 bool thread_interrupted(pid_t tid);

@@ -164,9 +164,11 @@ def test_log_json(mount):
 
 
 def test_log_tells_the_basis(mount, f):
-    """A program that read the file and saves it is based on what it read; one that did not is blind."""
-    mount.sh("""python3 -c 'text = open("f").read(); open("f", "w").write(text + "four")'""")
+    """An edit in place is based on the version it began with; a program that saw none is blind."""
+    mount.sh("""python3 -c 'open("f", "r+").write("four")'""")
     mount.settled("f")
+    assert mount.log("f")[1]["basis"] == {"kind": "none", "version": None, "hash": None}
+    assert mount.log("f")[1]["verdict"] == "blind"
     entry = mount.log("f")[0]
     assert entry["basis"] == {"kind": "own", "version": 3, "hash": xxh.of_bytes(b"three\n")}
     assert entry["verdict"] == "next"

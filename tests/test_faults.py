@@ -49,6 +49,7 @@ def test_a_full_volume(small):
     assert done.returncode != 0 and "No space left" in done.stderr
     assert small.sh("cat f | md5sum; ls f") == small.sh("yes old | head -n 1000 | md5sum; echo f")
     (small.backing / "filler").unlink()
+    small.sh("rm -f g")
     f.write_text("new\n")
     assert small.sh("cat f; mkdir d; echo x > d/x; cat d/x") == "new\nx\n"
     small.settled("f")
@@ -57,13 +58,27 @@ def test_a_full_volume(small):
     assert small.versions("f")[1] == b"old\n" * 1000
 
 
-def test_removing_on_a_full_volume(small):
+def test_other_changes_on_a_full_volume(small):
+    """They are made, or fail with ENOSPC and leave no trace; once there is space again, they are made."""
     for i in range(20):
-        (small.path / f"f{i}").write_bytes(os.urandom(200_000))
+        (small.path / f"f{i}").write_text("text")
     small.settled("f19")
     fill(small)
-    small.sh("rm f0; mv f1 g; chmod 600 f2; ls")
-    assert "f0" not in os.listdir(small.path)
+    changes = [lambda: os.unlink(small.path / "f0"), lambda: os.rename(small.path / "f1", small.path / "g"),
+               lambda: os.mkdir(small.path / "d"), lambda: os.chmod(small.path / "f2", 0o600)] * 5
+    before = sorted(os.listdir(small.path))
+    for change in changes:
+        try:
+            change()
+        except OSError as e:
+            assert e.errno in (errno.ENOSPC, errno.ENOENT, errno.EEXIST)
+            assert e.errno != errno.ENOSPC or sorted(os.listdir(small.path)) == before
+        before = sorted(os.listdir(small.path))
+    (small.backing / "filler").unlink()
+    small.sh("rm -f f0; [ -e g ] || mv f1 g; mkdir -p d; chmod 600 f2")
+    small.remount()
+    left = sorted(os.listdir(small.path))
+    assert left == sorted(["d", "g"] + [f"f{i}" for i in range(2, 20)])
 
 
 def test_appending_to_a_full_volume(small):

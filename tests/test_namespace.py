@@ -60,12 +60,16 @@ def furnish(root):
 def same(mount, plain, calls):
     """Each call gives the same outcome on a tree as on a plain directory, and leaves the same things."""
     different = {}
+    roots = fresh = None
     for number, (what, call) in enumerate(calls.items()):
-        seen = []
-        for base in (plain, mount.path):
-            root = base / str(number)
-            furnish(root)
-            seen.append((outcome(lambda: call(root)), snapshot(root)))
+        if not roots:
+            roots = [base / str(number) for base in (plain, mount.path)]
+            for root in roots:
+                furnish(root)
+            fresh = snapshot(roots[0])
+        seen = [(outcome(lambda: call(root)), snapshot(root)) for root in roots]
+        if seen[0][1] != fresh or seen[1][1] != fresh:
+            roots = None
         if seen[0] != seen[1]:
             changed = {k: (seen[0][1].get(k), seen[1][1].get(k)) for k in seen[0][1].keys() | seen[1][1].keys()
                        if seen[0][1].get(k) != seen[1][1].get(k)}
@@ -134,6 +138,7 @@ def bind(path):
             os.chdir("/")
 
 
+@pytest.mark.mount("dev")
 def test_opens(mount, plain):
     modes = {"r": os.O_RDONLY, "w": os.O_WRONLY, "rw": os.O_RDWR, "path": os.O_PATH}
     extras = {"": 0, "creat": os.O_CREAT, "excl": os.O_CREAT | os.O_EXCL, "trunc": os.O_TRUNC,
@@ -147,7 +152,7 @@ def test_opens(mount, plain):
 
 def test_names(mount, plain):
     long = "n" * 255
-    deep = "/".join(["d"] * 1500)
+    deep = "/".join(["d"] * 500)
     same(mount, plain, {
         "255 bytes": lambda r: (r / long).write_text("x"),
         "256 bytes": lambda r: (r / (long + "n")).write_text("x"),
@@ -156,7 +161,7 @@ def test_names(mount, plain):
         "a link to 4,095 bytes": lambda r: os.symlink("x" * 4095, r / "l"),
         "a link to 4,096 bytes": lambda r: os.symlink("x" * 4096, r / "l"),
         "a link to nothing": lambda r: os.symlink("", r / "l"),
-        "1,500 levels": lambda r: os.makedirs(r / deep),
+        "500 levels": lambda r: os.makedirs(r / deep),
         "a path of 4,096 bytes": lambda r: os.stat(r / ("d/" * 2048)),
         "mkdir with a slash": lambda r: os.mkdir(f"{r}/new/"),
         "mkdir of dot": lambda r: os.mkdir(f"{r}/."),
@@ -189,7 +194,7 @@ def test_paths_as_deep_as_the_kernel_allows(mount):
     """Deeper than any one path can say."""
     def descend(make):
         here = os.open(mount.path, os.O_RDONLY)
-        for _ in range(3000):
+        for _ in range(2100):
             if make:
                 os.mkdir("d", dir_fd=here)
             below = os.open("d", os.O_RDONLY, dir_fd=here)
@@ -469,7 +474,7 @@ def test_files_that_never_had_a_name(mount, plain):
         os.close(fd)
 
     result = outcome(lambda: nameless(mount.path))
-    assert result in (None, "EOPNOTSUPP")
+    assert result in (None, "ENOTSUP")
     if result is None:
         assert (mount.path / "named").read_text() == "text"
 
@@ -492,6 +497,7 @@ def test_unlinked_directories_and_special_files(mount):
 # Special files
 
 
+@pytest.mark.mount("dev")
 def test_fifos_sockets_and_devices_work(mount):
     mount.sh("mkfifo p; (echo through > p) & cat p > out; wait; grep through out")
     mount.sh("mknod null c 1 3; echo x > null; cat null")
@@ -572,8 +578,8 @@ def test_trusted_attributes_are_for_root(mount):
     os.setxattr(f, "trusted.a", b"x")
     os.setxattr(f, "user.b", b"x")
     assert as_user(NOBODY, lambda: os.listxattr(f)) == ["user.b"]
-    assert as_user(NOBODY, lambda: outcome(lambda: os.getxattr(f, "trusted.a"))) in ("ENODATA", "EPERM", "EOPNOTSUPP")
-    assert as_user(NOBODY, lambda: outcome(lambda: os.setxattr(f, "trusted.c", b"x"))) in ("EPERM", "EOPNOTSUPP")
+    assert as_user(NOBODY, lambda: outcome(lambda: os.getxattr(f, "trusted.a"))) in ("ENODATA", "EPERM", "ENOTSUP")
+    assert as_user(NOBODY, lambda: outcome(lambda: os.setxattr(f, "trusted.c", b"x"))) in ("EPERM", "ENOTSUP")
 
 
 # Directories
@@ -583,7 +589,8 @@ def test_ten_thousand_entries_while_the_directory_changes(mount):
     """Whoever lists sees each name that is there all the time exactly once."""
     d = mount.path / "d"
     d.mkdir()
-    mount.sh("cd d; seq -f stay%.0f 10000 | xargs touch")
+    for i in range(10_000):
+        os.mknod(d / f"stay{i}", 0o600 | stat.S_IFREG)
     assert len(os.listdir(d)) == 10_000
     done = threading.Event()
 

@@ -47,7 +47,7 @@ class Mount:
             os.chown(self.root, user, self.who.pw_gid)
         self.path = self.root / self.who.pw_name
         self.log_path = place / "daemon.log"
-        self.daemon = self.pidfd = None
+        self.daemon = self.pidfd = self.watchdog = None
         self.killed = False
         self.env = dict(os.environ, HOME=str(place), TMPDIR=str(place), LC_ALL="C.UTF-8",
                         PATH=f"{BIN.parent}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
@@ -67,10 +67,10 @@ class Mount:
                                            stdout=log, stderr=log, start_new_session=True, cwd="/", **identity)
         self.pidfd = os.pidfd_open(self.daemon.pid)
         self.killed = False
-        self._wait_mounted()
         self.watchdog = threading.Timer(LIFE_SECONDS, self.daemon.kill)
         self.watchdog.daemon = True
         self.watchdog.start()
+        self._wait_mounted()
         return self
 
     def _wait_mounted(self):
