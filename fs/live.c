@@ -130,6 +130,7 @@ static void mark_written(struct live *live, uid_t uid)
 {
 	lock_take(&live->node->file->lock);
 	live->mtime_ns = time_now_ns();
+	live->written = true;
 	if (uid != 0)
 		live->clear_setid = true;
 	lock_drop(&live->node->file->lock);
@@ -164,18 +165,18 @@ ssize_t live_write(
 	return done > 0 ? (ssize_t)done : err;
 }
 
-int live_edit_begin(struct live *live, int64_t offset)
+int live_edit_begin(struct live *live, int64_t offset, uid_t uid)
 {
 	int err;
 
 	lock_take(&live->io_lock);
 	err = preserve(live, offset);
-	mark_written(live, 0);
+	mark_written(live, uid);
 	lock_drop(&live->io_lock);
 	return err;
 }
 
-int live_truncate(struct live *live, int64_t size_bytes)
+int live_truncate(struct live *live, int64_t size_bytes, uid_t uid)
 {
 	int err;
 
@@ -184,14 +185,14 @@ int live_truncate(struct live *live, int64_t size_bytes)
 	if (!err && ftruncate(live->fd, size_bytes) != 0)
 		err = -errno;
 	if (!err)
-		mark_written(live, 0);
+		mark_written(live, uid);
 	lock_drop(&live->io_lock);
 	return err;
 }
 
-int live_allocate(struct live *live, int mode, int64_t offset, int64_t length)
+int live_allocate(struct live *live, int mode, int64_t offset, int64_t length, uid_t uid)
 {
-	int err = live_edit_begin(live, mode & ~FALLOC_FL_KEEP_SIZE ? 0 : INT64_MAX);
+	int err = live_edit_begin(live, mode & ~FALLOC_FL_KEEP_SIZE ? 0 : INT64_MAX, uid);
 
 	if (!err && fallocate(live->fd, mode, offset, length) != 0)
 		err = -errno;
@@ -231,6 +232,7 @@ static void on_settled(struct publish *publish)
 	node->kind = NODE_SETTLED;
 	node->object = named ? file->attr.content.object : live->object;
 	node->size_bytes = publish->content.size_bytes;
+	node->blocks = publish->content.blocks;
 	node->mtime_ns = live->mtime_ns;
 }
 
@@ -246,7 +248,7 @@ static int settle(struct live *live)
 			.basis = live->basis,
 			.actor = live->actor,
 			.mtime_ns = live->mtime_ns,
-			.changes_content = true,
+			.changes_content = live->written,
 			.clear_setid = live->clear_setid,
 			.applied = on_settled},
 		.live = live,
@@ -259,6 +261,7 @@ static int settle(struct live *live)
 	if (fstat(live->fd, &st) != 0)
 		return -errno;
 	publish->content.size_bytes = st.st_size;
+	publish->content.blocks = st.st_blocks;
 	err = object_hash(live->fd, st.st_size, &publish->content.hash);
 	if (err)
 		return err;

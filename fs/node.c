@@ -97,6 +97,7 @@ struct node *node_head_locked(struct file *file)
 		return NULL;
 	node->object = file->attr.content.object;
 	node->size_bytes = file->attr.content.size_bytes;
+	node->blocks = file->attr.content.blocks;
 	file->head = node;
 	return node;
 }
@@ -118,7 +119,7 @@ void row_stat(const struct node_row *row, struct stat *ret_stat)
 		.st_mtim = timespec_of(row->mtime_ns),
 		.st_ctim = timespec_of(row->ctime_ns),
 	};
-	ret_stat->st_blocks = (ret_stat->st_size + 511) / 512;
+	ret_stat->st_blocks = S_ISREG(row->mode) ? row->content.blocks : (ret_stat->st_size + 511) / 512;
 }
 
 /* Who opened a file before anything was published has it grow: `tail -f` looks at the size. */
@@ -127,9 +128,9 @@ static void stat_published(struct node *node, struct stat *ret_stat)
 	struct file *file = node->file;
 
 	ret_stat->st_size = file->attr.content.size_bytes;
+	ret_stat->st_blocks = file->attr.content.blocks;
 	if (file->head && file->head->kind == NODE_LIVE)
 		live_stat_locked(file->head->live, ret_stat);
-	ret_stat->st_blocks = (ret_stat->st_size + 511) / 512;
 }
 
 void node_stat_locked(struct node *node, struct stat *ret_stat)
@@ -138,7 +139,7 @@ void node_stat_locked(struct node *node, struct stat *ret_stat)
 	ret_stat->st_ino = (ino_t)node->ino;
 	if (node->kind == NODE_SETTLED) {
 		ret_stat->st_size = node->size_bytes;
-		ret_stat->st_blocks = (node->size_bytes + 511) / 512;
+		ret_stat->st_blocks = node->blocks;
 		if (!node->object && node->superseded)
 			stat_published(node, ret_stat);
 		else if (node->superseded)

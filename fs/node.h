@@ -29,7 +29,7 @@ struct node {
 
 	/* SETTLED */
 	int64_t object; /* 0: empty, nothing was published yet */
-	int64_t size_bytes, mtime_ns;
+	int64_t size_bytes, blocks, mtime_ns;
 	bool superseded;
 	bool cached_name; /* a name was answered with a long timeout */
 

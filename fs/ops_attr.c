@@ -45,13 +45,13 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /* A truncation by path is a save of its own, of one step. */
-static int truncate_once(struct save *save, int64_t size_bytes)
+static int truncate_once(struct save *save, int64_t size_bytes, uid_t uid)
 {
 	int err = save_begin(save, size_bytes == 0 ? O_WRONLY | O_TRUNC : O_WRONLY, false);
 
 	if (err)
 		return err;
-	err = save_truncate(save, size_bytes);
+	err = save_truncate(save, size_bytes, uid);
 	if (err)
 		save_abandon(save);
 	else
@@ -68,12 +68,12 @@ static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
 	err = live_open(node, &actor, ops_lineage(node->file));
 	if (err)
 		return err;
-	err = live_truncate(node->live, size_bytes);
+	err = live_truncate(node->live, size_bytes, actor.uid);
 	live_release(node);
 	return err;
 }
 
-static int truncate_staged(struct node *node, int64_t size_bytes)
+static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
 {
 	struct save *save;
 	bool reserved;
@@ -85,7 +85,7 @@ static int truncate_staged(struct node *node, int64_t size_bytes)
 	lock_drop(&node->file->lock);
 	if (!save)
 		return -ESTALE;
-	err = reserved ? truncate_once(save, size_bytes) : save_truncate(save, size_bytes);
+	err = reserved ? truncate_once(save, size_bytes, uid) : save_truncate(save, size_bytes, uid);
 	save_unref(save);
 	return err;
 }
@@ -104,22 +104,22 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	kind = node->kind;
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
-		return truncate_staged(node, size_bytes);
+		return truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
 	if (kind == NODE_LIVE || sent)
 		return truncate_live(req, node, size_bytes);
 	return ops_reserve(req, node, &process) ? -ESTALE : -ENOMEM;
 }
 
-static int truncate_handle(struct handle *handle, int64_t size_bytes)
+static int truncate_handle(struct handle *handle, int64_t size_bytes, uid_t uid)
 {
 	int err = SAVE_IS_LIVE;
 
 	if (!handle->writer)
 		return -EINVAL;
 	if (handle->save && !handle->save->live)
-		err = save_truncate(handle->save, size_bytes);
+		err = save_truncate(handle->save, size_bytes, uid);
 	if (err == SAVE_IS_LIVE)
-		err = live_truncate(handle->node->live, size_bytes);
+		err = live_truncate(handle->node->live, size_bytes, uid);
 	return err;
 }
 
@@ -201,8 +201,14 @@ void op_setattr(
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size)
+		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size, fuse_req_ctx(req)->uid)
 					  : truncate_path(req, node, attr->st_size);
+	/* chown(2) of nothing still takes the set-id bits away. */
+	if (!err && !(to_set & FUSE_SET_ATTR_SIZE) && !change.mask) {
+		change.mask = ATTR_UID | ATTR_GID;
+		change.uid = node->file->attr.uid;
+		change.gid = node->file->attr.gid;
+	}
 	if (!err && change.mask)
 		err = change_attributes(req, node, change);
 	if (err)

@@ -170,16 +170,17 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 	struct fuse_file_info *fi)
 {
+	uid_t uid = fuse_req_ctx(req)->uid;
 	struct handle *handle = handle_of(fi);
 	struct live *live = live_of(handle);
 	int err = SAVE_IS_LIVE;
 
 	(void)ino;
 	if (!live && handle->save)
-		err = save_allocate(handle->save, mode, offset, length);
+		err = save_allocate(handle->save, mode, offset, length, uid);
 	if (err == SAVE_IS_LIVE) {
 		live = live_of(handle);
-		err = live ? live_allocate(live, mode, offset, length) : -EBADF;
+		err = live ? live_allocate(live, mode, offset, length, uid) : -EBADF;
 	}
 	fuse_reply_err(req, -err);
 }
@@ -203,8 +204,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 }
 
 /* Within the kernel's copy_file_range(2) both are files of this mount. */
-static ssize_t copy_to(
-	struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length)
+static ssize_t copy_to(struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length, uid_t uid)
 {
 	struct live *live = live_of(out);
 	loff_t from = offset_in, to = offset_out;
@@ -215,7 +215,7 @@ static ssize_t copy_to(
 		err = save_edit_begin(out->save, &fd);
 	if (err == SAVE_IS_LIVE) {
 		live = live_of(out);
-		err = live ? live_edit_begin(live, offset_out) : -EBADF;
+		err = live ? live_edit_begin(live, offset_out, uid) : -EBADF;
 		fd = live ? live->fd : -1;
 	}
 	if (err)
@@ -224,7 +224,7 @@ static ssize_t copy_to(
 	if (n < 0)
 		n = errno == EXDEV || errno == EINVAL ? -EOPNOTSUPP : -errno;
 	if (!live)
-		save_edit_end(out->save, n > 0);
+		save_edit_end(out->save, n > 0, uid);
 	return n;
 }
 
@@ -247,7 +247,8 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 		length = 0;
 	else if ((int64_t)length > in->limit_bytes - offset_in)
 		length = (size_t)(in->limit_bytes - offset_in);
-	n = err ? err : copy_to(handle_of(fi_out), fd, offset_in, offset_out, length);
+	n = err ? err : copy_to(handle_of(fi_out), fd, offset_in, offset_out, length,
+			      fuse_req_ctx(req)->uid);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

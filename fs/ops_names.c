@@ -82,6 +82,16 @@ static void lookup_missing(fuse_req_t req, struct file *dir, const char *name)
 		reply_virtual(req, node);
 }
 
+static bool is_history(struct file *dir, const char *name)
+{
+	struct node *node;
+
+	if (!ends_in_history(name) || virtual_lookup_history(dir, name, &node) != 0)
+		return false;
+	virtual_unref(node, 1);
+	return true;
+}
+
 /* A reservation that the thread was sent to, but whose name is another file's by now. */
 static void drop_reservation(struct file *file, pid_t tid)
 {
@@ -99,23 +109,36 @@ static void drop_reservation(struct file *file, pid_t tid)
 	save_unref(found);
 }
 
+static bool has_save_locked(struct file *file, pid_t tid)
+{
+	struct save *save;
+
+	DL_FOREACH(file->saves, save)
+	{
+		if (save->saver.tid == tid)
+			return true;
+	}
+	return false;
+}
+
 /* The thread walks the path anew to what it is to save: there must be a reservation for it, also when the name was given to
  * another file meanwhile, or the reservation had its time. */
-static void follow_redirect(fuse_req_t req, struct file *dir, const char *name, struct file *file)
+static void follow_redirect(fuse_req_t req, struct file *file)
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
 	bool to_save = false;
-	struct file *origin = redirect_origin(tid, dir->id, name, &to_save);
+	struct file *origin = redirect_lookup(tid, &to_save);
 	struct process process;
 	struct node *head;
 
 	if (origin && origin != file)
 		drop_reservation(origin, tid);
-	if (origin && to_save && file && S_ISREG(file->attr.mode)) {
-		request_process(req, &process);
+	if (origin && to_save && file) {
 		lock_take(&file->lock);
-		head = node_head_locked(file);
+		head = has_save_locked(file, tid) ? NULL : node_head_locked(file);
 		lock_drop(&file->lock);
+		if (head)
+			request_process(req, &process);
 		if (head)
 			ops_reserve(req, head, &process);
 		node_unref(head, 1);
@@ -175,7 +198,8 @@ static void lookup_real(fuse_req_t req, struct node *parent, const char *name, b
 	struct file *file = NULL;
 	int err = tree_lookup(parent->file, name, &file, NULL);
 
-	follow_redirect(req, parent->file, name, err == 1 ? file : NULL);
+	if (err != 1 || S_ISREG(file->attr.mode))
+		follow_redirect(req, err == 1 ? file : NULL);
 	if (err == 1)
 		lookup_file(req, parent, name, file, patient);
 	else if (err == 0 || (err == -ENAMETOOLONG && ends_in_history(name)))
@@ -442,6 +466,8 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 		ops_publish_closed(file, false);
 	request_actor(req, &actor);
 	err = remove(dir, name, &actor);
+	if (err == -ENOENT && is_history(dir, name))
+		err = -EROFS;
 	if (!err && file)
 		ops_tell_others(file, NULL);
 	file_unref(file);
@@ -498,6 +524,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	published |= publish_named(to, to_name, false);
 	request_actor(req, &actor);
 	err = namespace_rename(from, name, to, to_name, flags, &actor);
+	if (err == -ENOENT && is_history(from, name))
+		err = -EROFS;
 	if (!err && published) {
 		/* The kernel moves what it knew by the name; that was superseded just now. */
 		notify_name(fs, to, to_name);

@@ -194,7 +194,7 @@ static void open_live(struct opening *opening)
 		err = live_open(node, &actor, opening->entry);
 		handle->writer = handle->live = !err;
 		if (!err && (opening->fi.flags & O_TRUNC))
-			err = live_truncate(node->live, 0);
+			err = live_truncate(node->live, 0, ctx->uid);
 		if (err && handle->writer)
 			end_writing(handle);
 	} else if (handle) {
@@ -373,6 +373,7 @@ static bool save_is_closed(struct save *save)
 
 static int join(struct opening *opening, struct save *save, struct handle *handle)
 {
+	uid_t uid = fuse_req_ctx(opening->req)->uid;
 	bool begin;
 	int err;
 
@@ -404,9 +405,9 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 		return err;
 	handle->save = save_ref(save);
 	if (!begin && (opening->fi.flags & O_TRUNC))
-		err = save_truncate(save, 0);
+		err = save_truncate(save, 0, uid);
 	if (err == SAVE_IS_LIVE)
-		err = live_truncate(handle->node->live, 0);
+		err = live_truncate(handle->node->live, 0, uid);
 	if (err)
 		end_writing(handle);
 	return err;

@@ -5,17 +5,14 @@
 
 /* Threads that died on the way leave theirs behind; the oldest go first. */
 #define REDIRECTS_MAX 1024
-#define NAMES_MAX     4
 /* The second try follows the first at once; what is older was left by an open that failed on its way. */
-#define FRESH_MS 2000
+#define FRESH_MS 1000
 
 struct redirect {
 	pid_t tid;
 	struct node *node; /* with a reference, so that its address is not used again */
 	int64_t set_ms;
 	bool looked_up, to_save;
-	size_t name_count;
-	struct file_name names[NAMES_MAX];
 	UT_hash_handle hh;
 };
 
@@ -60,9 +57,6 @@ void redirect_set(pid_t tid, struct node *node, bool to_save)
 	redirect->to_save = to_save;
 	redirect->set_ms = time_mono_ms();
 	redirect->node = node_ref(node);
-	redirect->name_count = file_names(node->file, redirect->names, NAMES_MAX);
-	if (redirect->name_count > NAMES_MAX)
-		redirect->name_count = NAMES_MAX;
 	lock_take(&redirects.lock);
 	old = take(find(tid));
 	if (HASH_COUNT(redirects.table) >= REDIRECTS_MAX)
@@ -74,16 +68,7 @@ void redirect_set(pid_t tid, struct node *node, bool to_save)
 	drop(oldest);
 }
 
-static bool has_name(const struct redirect *redirect, int64_t dir, const char *name)
-{
-	for (size_t i = 0; i < redirect->name_count; i++)
-		if (redirect->names[i].dir == dir &&
-			strcmp(redirect->names[i].name.bytes, name) == 0)
-			return true;
-	return false;
-}
-
-struct file *redirect_origin(pid_t tid, int64_t dir, const char *name, bool *ret_to_save)
+struct file *redirect_lookup(pid_t tid, bool *ret_to_save)
 {
 	struct redirect *redirect;
 	struct file *file = NULL;
@@ -92,11 +77,10 @@ struct file *redirect_origin(pid_t tid, int64_t dir, const char *name, bool *ret
 		return NULL;
 	lock_take(&redirects.lock);
 	redirect = find(tid);
-	if (redirect) {
+	if (redirect && time_mono_ms() - redirect->set_ms < FRESH_MS) {
 		redirect->looked_up = true;
 		*ret_to_save = redirect->to_save;
-		if (has_name(redirect, dir, name))
-			file = file_ref(redirect->node->file);
+		file = file_ref(redirect->node->file);
 	}
 	lock_drop(&redirects.lock);
 	return file;

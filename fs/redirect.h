@@ -10,19 +10,19 @@
 
 #include "fs/node.h"
 
-/* Remembers that the thread was sent round from this node, by the names that it had. */
-void redirect_set(pid_t tid, struct node *node, bool to_save);
 enum redirect_state {
 	REDIRECT_NONE,
 	REDIRECT_BACK,	/* it came back to the same node, and walked no path */
 	REDIRECT_ROUND, /* it walked the path anew */
 };
 
-/* The thread opens the node: its redirect, if there was one, is over. */
+/* Remembers that the thread was sent round from this node; to_save: it is to open the file for writing. */
+void redirect_set(pid_t tid, struct node *node, bool to_save);
+/* The thread looks a name up: it does walk a path, whose last name is the first that is a regular file. The file that it was
+ * sent round from, with a reference, or NULL. */
+struct file *redirect_lookup(pid_t tid, bool *ret_to_save);
+/* The thread opens the node (or makes a file: NULL): its redirect, if there was one, is over. */
 enum redirect_state redirect_end(pid_t tid, struct node *node);
-/* The thread looks a name up: it does walk a path. When it is a name of the node that it was sent round from: the file of that
- * node, with a reference; else NULL. ret_to_save: it was to open it for writing. */
-struct file *redirect_origin(pid_t tid, int64_t dir, const char *name, bool *ret_to_save);
 /* Forgets all; at the end. */
 void redirect_clear(void);
 

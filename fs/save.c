@@ -169,6 +169,7 @@ int save_begin(struct save *save, int open_flags, bool created)
 	save->state = SAVE_STAGED;
 	save->created = created;
 	save->truncated = !created && (open_flags & O_TRUNC);
+	save->clear_setid = save->truncated && save->actor.uid != 0;
 	save->mtime_ns = time_now_ns();
 	lock_drop(&file->lock);
 	save->base_size_bytes = head.size_bytes;
@@ -335,16 +336,16 @@ int save_edit_begin(struct save *save, int *ret_fd)
 	return err;
 }
 
-void save_edit_end(struct save *save, bool changed)
+void save_edit_end(struct save *save, bool changed, uid_t uid)
 {
 	if (changed) {
 		save->hash_running = false;
-		mark_written(save, 0);
+		mark_written(save, uid);
 	}
 	lock_drop(&save->io_lock);
 }
 
-int save_truncate(struct save *save, int64_t size_bytes)
+int save_truncate(struct save *save, int64_t size_bytes, uid_t uid)
 {
 	int fd, err;
 
@@ -358,7 +359,7 @@ int save_truncate(struct save *save, int64_t size_bytes)
 		return err;
 	if (ftruncate(fd, size_bytes) != 0)
 		err = -errno;
-	save_edit_end(save, !err);
+	save_edit_end(save, !err, uid);
 	if (!err && size_bytes == 0) {
 		lock_take(&save->io_lock);
 		XXH3_128bits_reset(save->hash_state);
@@ -369,7 +370,7 @@ int save_truncate(struct save *save, int64_t size_bytes)
 	return err;
 }
 
-int save_allocate(struct save *save, int mode, int64_t offset, int64_t length)
+int save_allocate(struct save *save, int mode, int64_t offset, int64_t length, uid_t uid)
 {
 	int fd, err = save_edit_begin(save, &fd);
 
@@ -377,7 +378,7 @@ int save_allocate(struct save *save, int mode, int64_t offset, int64_t length)
 		return err;
 	if (fallocate(fd, mode, offset, length) != 0)
 		err = -errno;
-	save_edit_end(save, !err);
+	save_edit_end(save, !err, uid);
 	return err;
 }
 
@@ -405,6 +406,7 @@ static int seal(struct save *save)
 		err = object_hash(save->fd, st.st_size, &save->hash);
 	}
 	save->size_bytes = st.st_size;
+	save->blocks = st.st_blocks;
 	return err;
 }
 
@@ -477,6 +479,8 @@ static void settle_node_locked(struct save *save, const struct publish *publish,
 	node->kind = NODE_SETTLED;
 	node->superseded = !head;
 	node->mtime_ns = publish->row.mtime_ns;
+	node->blocks = publish->outcome == PUBLISH_UNCHANGED ? publish->row.content.blocks
+							     : publish->content.blocks;
 	if (publish->outcome == PUBLISH_UNCHANGED) {
 		node->object = publish->row.content.object;
 		node->size_bytes = publish->row.content.size_bytes;
@@ -545,6 +549,7 @@ static int publish(
 			.ino = ino,
 			.content = {.object = save->object,
 				.size_bytes = save->size_bytes,
+				.blocks = save->blocks,
 				.hash = save->hash},
 			.kind = kind_of(save),
 			.basis = save->basis,
@@ -837,7 +842,6 @@ void save_stat_locked(struct save *save, struct stat *stat)
 		stat->st_blocks = st.st_blocks;
 	} else {
 		stat->st_size = save->base_size_bytes;
-		stat->st_blocks = (stat->st_size + 511) / 512;
 	}
 	if (save->times_set || has_content(save)) {
 		stat->st_mtim.tv_sec = save->mtime_ns / 1000000000;

@@ -81,7 +81,7 @@ struct save {
 	int64_t hash_bytes;
 	XXH3_state_t *hash_state;
 	struct object_hash hash; /* as of the last closing */
-	int64_t size_bytes;	 /* as of the last closing */
+	int64_t size_bytes, blocks; /* as of the last closing */
 };
 
 /* A reservation for the process, with a node of its own; file->lock is held. entry: the lineage by which it was opened.
@@ -102,11 +102,12 @@ void save_abandon(struct save *save);
 
 int save_read(struct save *save, int *ret_fd); /* the descriptor to read from */
 ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t offset, uid_t uid);
-int save_truncate(struct save *save, int64_t size_bytes);
-int save_allocate(struct save *save, int mode, int64_t offset, int64_t length);
+/* uid: who does it; set-id bits go with what others than root write. */
+int save_truncate(struct save *save, int64_t size_bytes, uid_t uid);
+int save_allocate(struct save *save, int mode, int64_t offset, int64_t length, uid_t uid);
 /* For what writes to the object by other means than save_write: between these the descriptor is the caller's. */
 int save_edit_begin(struct save *save, int *ret_fd);
-void save_edit_end(struct save *save, bool changed);
+void save_edit_end(struct save *save, bool changed, uid_t uid);
 void save_set_times(struct save *save, int64_t mtime_ns);
 
 /* The first of the two moments. Nothing happens when nothing was written since the last. */
@@ -144,6 +145,7 @@ struct live {
 	struct lock io_lock;
 	int64_t named_bytes; /* as much of the object as versions name; 0: nothing or moved away */
 	int64_t mtime_ns;    /* file->lock; of the last write */
+	bool written;	     /* file->lock; ever */
 	bool clear_setid;
 };
 
@@ -155,10 +157,10 @@ void live_free(struct live *live);
 int live_open(struct node *node, const struct actor *actor, int64_t entry);
 ssize_t live_write(
 	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid);
-int live_truncate(struct live *live, int64_t size_bytes);
-int live_allocate(struct live *live, int mode, int64_t offset, int64_t length);
+int live_truncate(struct live *live, int64_t size_bytes, uid_t uid);
+int live_allocate(struct live *live, int mode, int64_t offset, int64_t length, uid_t uid);
 /* Before the bytes from offset on are changed by other means. */
-int live_edit_begin(struct live *live, int64_t offset);
+int live_edit_begin(struct live *live, int64_t offset, uid_t uid);
 /* A writer's end; the last one's makes a version of it. When that fails, the file stays live without a writer, and the next
  * writer's end, or the end of the mount, tries again. */
 int live_release(struct node *node);

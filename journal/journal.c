@@ -82,7 +82,7 @@ static int journal_open_database(struct journal *journal, bool create, struct di
 
 	if (err)
 		return diag_set(diag, err,
-			"%s: the journal is missing or empty, but its tree is not; nothing was changed, "
+			"%s: the journal is missing or damaged (empty), but its tree is not; nothing was changed, "
 			"restore it from a backup",
 			journal->path);
 	err = sql_open(journal->path, flags, &journal->writer, diag);

@@ -6,7 +6,7 @@
 #define NODE_COLUMNS                                                                               \
 	"n.id, n.ino, n.mode, n.uid, n.gid, n.rdev, n.nlink, n.atime, n.mtime, n.ctime, n.btime, " \
 	"n.live, n.xattrs,"                                                                        \
-	" length(n.target), c.id, c.object, c.size, c.hash"
+	" length(n.target), c.id, c.object, c.size, c.hash, c.blocks"
 #define NODE_TABLES "node n LEFT JOIN content c ON c.id = n.content"
 
 static void read_hash(struct sql_stmt *stmt, int column, struct object_hash *hash)
@@ -49,6 +49,7 @@ static void read_node(struct sql_stmt *stmt, int at, struct node_row *row)
 	row->content.object = sql_int64(stmt, at + 15);
 	row->content.size_bytes = sql_int64(stmt, at + 16);
 	read_hash(stmt, at + 17, &row->content.hash);
+	row->content.blocks = sql_int64(stmt, at + 18);
 }
 
 static void read_entry(struct sql_stmt *stmt, struct entry_row *row)
@@ -259,7 +260,7 @@ int record_entry_scan(struct sql *sql, int64_t parent, int64_t after, int64_t li
 	while (!err && more && (err = sql_step(stmt)) == SQL_ROW) {
 		read_entry(stmt, &entry);
 		read_node(stmt, 4, &node);
-		read_name(stmt, 22, &name);
+		read_name(stmt, 23, &name);
 		more = visit(arg, &entry, &name, &node);
 		err = 0;
 	}
@@ -322,9 +323,9 @@ int record_entry_path(struct sql *sql, int64_t id, char **ret_path, size_t *ret_
 int record_content_insert(struct sql *sql, struct content *content, int64_t seq)
 {
 	int err = sql_int(sql, &content->id,
-		"INSERT INTO content (object, size, hash, seq) VALUES ($1, $2, $3, $4) RETURNING "
-		"id",
-		"iibi", content->object, content->size_bytes, content->hash.bytes,
+		"INSERT INTO content (object, size, blocks, hash, seq) VALUES ($1, $2, $3, $4, $5)"
+		" RETURNING id",
+		"iiibi", content->object, content->size_bytes, content->blocks, content->hash.bytes,
 		sizeof(content->hash.bytes), seq);
 
 	return err == SQL_ROW ? 0 : err < 0 ? err : -EIO;
@@ -334,7 +335,7 @@ int record_content_get(struct sql *sql, int64_t id, struct content *ret_content)
 {
 	struct sql_stmt *stmt;
 	int err = sql_query(
-		sql, "SELECT object, size, hash FROM content WHERE id = $1", &stmt, "i", id);
+		sql, "SELECT object, size, hash, blocks FROM content WHERE id = $1", &stmt, "i", id);
 
 	if (err)
 		return err;
@@ -344,6 +345,7 @@ int record_content_get(struct sql *sql, int64_t id, struct content *ret_content)
 		ret_content->object = sql_int64(stmt, 0);
 		ret_content->size_bytes = sql_int64(stmt, 1);
 		read_hash(stmt, 2, &ret_content->hash);
+		ret_content->blocks = sql_int64(stmt, 3);
 	}
 	sql_reset(stmt);
 	return err;

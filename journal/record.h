@@ -27,6 +27,7 @@ struct name {
 struct content {
 	int64_t id; /* 0: none, which is an empty file that was never published */
 	int64_t object, size_bytes;
+	int64_t blocks; /* of 512 bytes, allotted on the backing filesystem when it was published */
 	struct object_hash hash;
 };
 

@@ -36,7 +36,7 @@ static const char tables[] =
 
 	"CREATE TABLE content (id INTEGER PRIMARY KEY, object INTEGER NOT NULL, size INTEGER NOT "
 	"NULL,"
-	" hash BLOB NOT NULL, seq INTEGER NOT NULL);"
+	" blocks INTEGER NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL);"
 	"CREATE INDEX content_object ON content (object);"
 
 	"CREATE TABLE version (lineage INTEGER NOT NULL, number INTEGER NOT NULL, content INTEGER,"

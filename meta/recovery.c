@@ -76,8 +76,11 @@ static int finish_closing(struct tree *tree, struct publish *publish)
 	int64_t object = publish->content.object;
 	struct object_hash hash;
 	autoclose int fd = -1;
+	struct stat st = {0};
 	int err = object_open_staged(objects, object, O_RDONLY, &fd);
 
+	if (!err && fstat(fd, &st) != 0)
+		err = -errno;
 	if (!err)
 		err = object_hash(fd, publish->content.size_bytes, &hash);
 	if (!err && memcmp(&hash, &publish->content.hash, sizeof(hash)) != 0)
@@ -90,6 +93,7 @@ static int finish_closing(struct tree *tree, struct publish *publish)
 			publish->actor.pid, object, strerror(-err));
 		return version_closing_drop(tree, object);
 	}
+	publish->content.blocks = st.st_blocks;
 	err = publish_commit(publish);
 	if (err)
 		return err;
@@ -134,6 +138,7 @@ static int finish_live(struct tree *tree, struct publish *publish, const struct 
 	if (err)
 		return err;
 	publish->content.size_bytes = st.st_size;
+	publish->content.blocks = st.st_blocks;
 	publish->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 	publish->changes_content = true;
 	if (head->id && head->size_bytes == st.st_size &&

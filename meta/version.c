@@ -169,9 +169,12 @@ int publish_exec(struct txn *txn, struct change *change)
 		publish->row = before;
 		return exec_unlinked(txn, publish);
 	}
-	if (publish->row.content.id
-			? publish->equals == publish->row.content.id || !publish->changes_content
-			: false)
+	if (!publish->changes_content) {
+		publish->outcome = PUBLISH_UNCHANGED;
+		publish->row.live = publish->live;
+		return record_node_set_live(txn->sql, publish->node, publish->live);
+	}
+	if (publish->row.content.id && publish->equals == publish->row.content.id)
 		return exec_unchanged(txn, publish);
 	return exec_version(txn, publish);
 }

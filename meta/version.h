@@ -33,7 +33,7 @@ struct publish {
 	struct actor actor;
 	int64_t mtime_ns; /* 0: the time of the commit */
 	int64_t equals;	  /* the id of a content that it equals, byte for byte, or 0 */
-	bool changes_content; /* false for a save without a write: never a version unless the file is new */
+	bool changes_content; /* false: nothing was written; nothing is recorded */
 	bool clear_setid;
 	bool keep_if_unlinked;
 	int64_t live; /* the object that the file goes on living on, or 0 */
