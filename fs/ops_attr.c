@@ -73,19 +73,37 @@ static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
 	return err;
 }
 
+/* What was closed and is not released yet is a version of its own, and so is what the truncation makes of it. */
+static int truncate_closed(struct save *save, int64_t size_bytes, uid_t uid)
+{
+	int err = save_snapshot(save);
+
+	if (!err)
+		err = save_truncate(save, size_bytes, uid);
+	return err ? err : save_snapshot(save);
+}
+
 static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
 {
+	bool reserved = false, closed = false;
 	struct save *save;
-	bool reserved;
 	int err;
 
 	lock_take(&node->file->lock);
 	save = node->save ? save_ref(node->save) : NULL;
-	reserved = save && save->state == SAVE_RESERVED;
+	if (save) {
+		reserved = save->state == SAVE_RESERVED;
+		closed = save->state == SAVE_CLOSING || save->state == SAVE_PUBLISHING || save->flushed_ms;
+	}
 	lock_drop(&node->file->lock);
 	if (!save)
 		return -ESTALE;
-	err = reserved ? truncate_once(save, size_bytes, uid) : save_truncate(save, size_bytes, uid);
+	if (reserved)
+		err = truncate_once(save, size_bytes, uid);
+	else if (closed)
+		err = truncate_closed(save, size_bytes, uid);
+	else
+		err = save_truncate(save, size_bytes, uid);
 	save_unref(save);
 	return err;
 }
@@ -94,6 +112,7 @@ static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
  * which would block the caller's directory. */
 static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 {
+	int err = -ESTALE;
 	struct process process;
 	enum node_kind kind;
 	bool sent;
@@ -104,9 +123,13 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	kind = node->kind;
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
-		return truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
-	if (kind == NODE_LIVE || sent)
-		return truncate_live(req, node, size_bytes);
+		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
+	else if (kind == NODE_LIVE || sent)
+		err = truncate_live(req, node, size_bytes);
+	if (err != -ESTALE || sent)
+		return err;
+	/* So that it finds no save of its own that is over in a moment. */
+	ops_publish_closed(node->file, false);
 	return ops_reserve(req, node, &process) ? -ESTALE : -ENOMEM;
 }
 

@@ -133,7 +133,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	request_process(req, &process);
-	if (process_same(&process, &save->saver) && save->dirty) {
+	if (process_same(&process, &save->saver) && (save->dirty || save->failed)) {
 		sync = request_fs(req)->options.durable_close;
 		err = save_close(save, sync);
 		if (!err && sync)

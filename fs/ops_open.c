@@ -361,6 +361,16 @@ static struct save *staged_save(struct opening *opening)
 	return save;
 }
 
+static bool is_reserved(struct save *save)
+{
+	bool reserved;
+
+	lock_take(&save->file->lock);
+	reserved = save->state == SAVE_RESERVED;
+	lock_drop(&save->file->lock);
+	return reserved;
+}
+
 static bool save_is_closed(struct save *save)
 {
 	bool closed;
@@ -374,12 +384,9 @@ static bool save_is_closed(struct save *save)
 static int join(struct opening *opening, struct save *save, struct handle *handle)
 {
 	uid_t uid = fuse_req_ctx(opening->req)->uid;
-	bool begin;
+	bool begin = is_reserved(save);
 	int err;
 
-	lock_take(&save->file->lock);
-	begin = save->state == SAVE_RESERVED;
-	lock_drop(&save->file->lock);
 	if (begin && !for_writing(opening)) {
 		/* Somebody looks, who was to save: the head, as it is. */
 		struct content head = file_attr(save->file).content;
@@ -435,6 +442,8 @@ static void open_staged(struct opening *opening)
 		return;
 	}
 	err = join(opening, save, handle);
+	if (err && err != -ESTALE && is_reserved(save))
+		save_abandon(save);
 	save_unref(save);
 	if (!err) {
 		reply_open(opening, handle);

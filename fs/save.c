@@ -123,6 +123,8 @@ static int own_object(struct save *save)
 
 	if (save->live)
 		return SAVE_IS_LIVE;
+	if (save->over)
+		return -ESTALE;
 	if (save->copied && !save->sealed)
 		return 0;
 	if (save->sealed) {
@@ -186,6 +188,8 @@ int save_begin(struct save *save, int open_flags, bool created)
 	lock_take(&file->lock);
 	if (err) {
 		save->state = SAVE_RESERVED;
+		save->created = save->truncated = false;
+		save->base_size_bytes = head.size_bytes;
 		set_timer(save, time_mono_ms() + RESERVATION_MS);
 	} else {
 		save->stream_candidate = head.size_bytes == 0;
@@ -224,6 +228,7 @@ struct parked *save_pass_turn_locked(struct file *file, const void *holder)
 static struct parked *leave_locked(struct save *save, struct parked **ret_next)
 {
 	save->state = SAVE_GONE;
+	save->over = true;
 	DL_DELETE(save->file->saves, save);
 	if (save->node->save == save)
 		save->node->save = NULL;
@@ -308,6 +313,17 @@ static void hash_written(struct save *save, const char *data, int64_t offset, si
 	}
 }
 
+/* A program may try again what failed; until it succeeds there, the save must not be shown to anybody. */
+static void note_failure(struct save *save, ssize_t n, int64_t offset)
+{
+	if (n < 0 && n != SAVE_IS_LIVE) {
+		save->failed = (int)n;
+		save->failed_offset = offset;
+	} else if (save->failed && offset <= save->failed_offset && save->failed_offset < offset + n) {
+		save->failed = 0;
+	}
+}
+
 ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t offset, uid_t uid)
 {
 	ssize_t n;
@@ -316,6 +332,7 @@ ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t of
 	lock_take(&save->io_lock);
 	err = own_object(save);
 	n = err ? err : write_all(save->fd, data, bytes, offset);
+	note_failure(save, n, offset);
 	if (n > 0) {
 		hash_written(save, data, offset, (size_t)n);
 		mark_written(save, uid);
@@ -651,6 +668,7 @@ int save_publish(struct save *save)
 		return err;
 	}
 	place_object(save, is_named(publishing.publish.outcome));
+	save->over = true;
 	lock_drop(&save->io_lock);
 
 	lock_take(&save->file->lock);

@@ -72,6 +72,7 @@ struct save {
 	int base_fd;	    /* what it starts as a copy of; -1: empty */
 	bool copied;	    /* the object holds what the save does */
 	bool sealed;	    /* a version names the object */
+	bool over;	    /* its object is not its own any more */
 	bool written;	    /* ever */
 	bool dirty;	    /* since the last closing */
 	int failed; /* -errno of a write that was not made good since: the save is no whole content */

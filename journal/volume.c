@@ -14,23 +14,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
 #include "journal/log.h"
 #include "journal/sql.h"
+#include "journal/volume_lock.h"
 
 #define FIRST_NUMBER	 101
 #define NUMBER_BLOCK	 65536
-#define CLOSING_WAIT_MS	 30000
-#define CLOSING_LOOK_MS	 100
 #define UUID_CHARS	 36
 #define REMOVED_NAME_MAX 230 /* leaves room for the id in a file name */
 
@@ -51,10 +46,10 @@ static const char schema[] =
 	"CREATE UNIQUE INDEX tree_name ON tree (name) WHERE removed_ns IS NULL;";
 
 struct volume {
-	int fd, lock_fd;
+	int fd;
 	bool readonly;
 	char *path;
-	char *holder; /* our line in the lock file, without its end */
+	struct volume_lock lock_file;
 	char uuid[UUID_CHARS + 1];
 	uid_t owner;
 	gid_t group;
@@ -158,159 +153,6 @@ static int inspect(struct volume *v, bool create, bool *ret_blank, struct diag *
 			"%s is no volume yet: mount it for writing first, which makes it one",
 			v->path);
 	*ret_blank = blank;
-	return 0;
-}
-
-/* The lock */
-
-/* Makes one word of a name, as in /proc/mounts. */
-static char *escape(const char *name)
-{
-	char *word = NULL;
-	size_t size;
-	FILE *out = open_memstream(&word, &size);
-
-	if (!out)
-		return NULL;
-	for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-		fprintf(out, *c <= ' ' || *c == 0x7f || *c == '\\' ? "\\%03o" : "%c", *c);
-	if (fclose(out)) {
-		free(word);
-		return NULL;
-	}
-	return word;
-}
-
-static char *holder_line(const char *mountpoint)
-{
-	char host[HOST_NAME_MAX + 1] = "";
-	autofree char *host_word = NULL;
-	autofree char *mountpoint_word = escape(mountpoint && *mountpoint ? mountpoint : "-");
-	char *line;
-
-	gethostname(host, sizeof(host) - 1);
-	host_word = escape(*host ? host : "-");
-	if (!host_word || !mountpoint_word ||
-		asprintf(&line, "%d %s %s", (int)getpid(), host_word, mountpoint_word) < 0)
-		return NULL;
-	return line;
-}
-
-/* The line only helps others: a volume can be opened without, on a full disk, say. */
-static void write_holder(struct volume *v, const char *end)
-{
-	autofree char *line = NULL;
-	int size = asprintf(&line, "%s%s\n", v->holder, end);
-
-	if (size < 0)
-		line = NULL;
-	else if (pwrite(v->lock_fd, line, (size_t)size, 0) != size || ftruncate(v->lock_fd, size))
-		log_warning("%s/lock cannot be written to", v->path);
-}
-
-struct holder {
-	int pid;
-	bool closing;
-	char *host, *mountpoint;
-};
-
-static void holder_cleanup(struct holder *holder)
-{
-	free(holder->host);
-	free(holder->mountpoint);
-}
-
-static struct holder read_holder(struct volume *v)
-{
-	struct holder holder = {0};
-	char line[5 * PATH_MAX], end[16] = "";
-	ssize_t size = pread(v->lock_fd, line, sizeof(line) - 1, 0);
-
-	line[size > 0 ? size : 0] = '\0';
-	sscanf(line, "%d %ms %ms %15s", &holder.pid, &holder.host, &holder.mountpoint, end);
-	holder.closing = !strcmp(end, "closing");
-	return holder;
-}
-
-static int refuse_busy(struct volume *v, const struct holder *holder, struct diag *diag)
-{
-	if (!holder)
-		return diag_set(diag, -EBUSY,
-			"%s is mounted read-only by another daemon: unmount it there first "
-			"(findmnt -t fuse.intactfs shows where)",
-			v->path);
-	if (!holder->mountpoint)
-		return diag_set(diag, -EBUSY,
-			"%s is just being mounted by another daemon: try again", v->path);
-	return diag_set(diag, -EBUSY,
-		"%s is in use by process %d on host %s, mounted at %s%s: unmount it there first",
-		v->path, holder->pid, holder->host, holder->mountpoint,
-		holder->closing ? ", which has not ended yet" : "");
-}
-
-/* Until the process is gone, but not longer than a moment: it may be on another host, or give up
- * the lock before it ends. */
-static void await_end(int pid)
-{
-	autoclose int fd = pidfd_open(pid, 0);
-	struct pollfd end = {.fd = fd, .events = POLLIN};
-
-	poll(&end, 1, CLOSING_LOOK_MS); /* a negative descriptor is passed over */
-}
-
-/* Whether the lock is held by readers, who leave no name: then it can be shared. */
-static bool held_by_readers(struct volume *v)
-{
-	if (v->readonly || flock(v->lock_fd, LOCK_SH | LOCK_NB))
-		return false;
-	flock(v->lock_fd, LOCK_UN);
-	return true;
-}
-
-static int take_lock(struct volume *v, const char *mountpoint, struct diag *diag)
-{
-	int64_t deadline_ms = time_mono_ms() + CLOSING_WAIT_MS;
-	bool readers = false;
-	int err;
-
-	v->lock_fd = openat(v->fd, "lock",
-		(v->readonly ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (v->lock_fd < 0 && v->readonly && errno == ENOENT)
-		return 0; /* a copy without its lock */
-	if (v->lock_fd < 0) {
-		err = -errno;
-		return diag_set(diag, err,
-			"%s cannot be written to (%s): mount it with -o ro, or as its owner",
-			v->path, strerror(-err));
-	}
-
-	while (flock(v->lock_fd, (v->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
-		__attribute__((cleanup(holder_cleanup))) struct holder holder = {0};
-
-		if (errno != EWOULDBLOCK) {
-			err = -errno;
-			return diag_set(
-				diag, err, "%s cannot be locked: %s", v->path, strerror(-err));
-		}
-		holder = read_holder(v);
-		if (held_by_readers(v)) {
-			if (readers) /* seen twice, so it was not just given up between the two
-					looks */
-				return refuse_busy(v, NULL, diag);
-			readers = true;
-			continue;
-		}
-		if (!holder.closing || time_mono_ms() >= deadline_ms)
-			return refuse_busy(v, &holder, diag);
-		await_end(holder.pid);
-	}
-
-	if (v->readonly)
-		return 0;
-	v->holder = holder_line(mountpoint);
-	if (!v->holder)
-		return -ENOMEM;
-	write_holder(v, "");
 	return 0;
 }
 
@@ -473,7 +315,8 @@ int volume_open(const char *path, unsigned flags, const char *mountpoint,
 	diag_set(diag, 0, "%s", "");
 	if (!v)
 		return diag_set(diag, -ENOMEM, "%s: out of memory", path);
-	v->fd = v->lock_fd = -1;
+	v->fd = -1;
+	volume_lock_init(&v->lock_file);
 	v->readonly = flags & VOLUME_READONLY;
 	pthread_mutex_init(&v->lock, NULL);
 
@@ -481,7 +324,8 @@ int volume_open(const char *path, unsigned flags, const char *mountpoint,
 	if (!err)
 		err = inspect(v, may_create, &blank, diag);
 	if (!err)
-		err = take_lock(v, mountpoint, diag);
+		err = volume_lock_take(
+			&v->lock_file, v->fd, v->path, v->readonly, mountpoint, diag);
 	if (!err)
 		err = open_db(v, blank, may_create, diag);
 	if (err) {
@@ -496,8 +340,7 @@ int volume_open(const char *path, unsigned flags, const char *mountpoint,
 
 void volume_closing(struct volume *v)
 {
-	if (v->holder)
-		write_holder(v, " closing");
+	volume_lock_closing(&v->lock_file);
 }
 
 struct volume *volume_close(struct volume *v)
@@ -508,12 +351,10 @@ struct volume *volume_close(struct volume *v)
 		sql_run(v->sql, NULL, "UPDATE volume SET next_number = $1", "i",
 			(int64_t)v->next_number);
 	sql_close(v->sql);
-	if (v->lock_fd >= 0)
-		close(v->lock_fd);
+	volume_lock_deinit(&v->lock_file);
 	if (v->fd >= 0)
 		close(v->fd);
 	pthread_mutex_destroy(&v->lock);
-	free(v->holder);
 	free(v->path);
 	free(v);
 	return NULL;

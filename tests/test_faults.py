@@ -58,6 +58,17 @@ def test_a_full_volume(small):
     assert small.versions("f")[1] == b"old\n" * 1000
 
 
+def test_a_save_that_failed_gives_its_space_back(small):
+    small.sh("echo old > f")
+    small.settled("f")
+    for name in ("new", "f"):
+        done = small.run('dd if=/dev/zero of="$1" bs=1M count=100', name)
+        assert done.returncode != 0 and "No space left" in done.stderr
+        wait_until(lambda: small.saves(name) == [], "the failed save to be dropped", 10)
+        assert os.statvfs(small.path).f_bavail * os.statvfs(small.path).f_frsize > 16 << 20
+    assert small.sh("cat f; rm -f new; echo new > f; cat f") == "old\nnew\n"
+
+
 def test_other_changes_on_a_full_volume(small):
     """They are made, or fail with ENOSPC and leave no trace; once there is space again, they are made."""
     for i in range(20):

@@ -3,6 +3,7 @@ import json
 import os
 import pwd
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -154,12 +155,14 @@ class Mount:
     def run(self, command, *args, cwd=None, user=None, **kwargs):
         """A shell command in the tree (args are its $1, $2, …); its CompletedProcess, as bytes were text."""
         kwargs.setdefault("timeout", 120)
-        identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
-        if kwargs.pop("capture", True):
-            kwargs.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        return subprocess.run(["/bin/sh", "-c", command, "sh", *map(os.fspath, args)], cwd=cwd or self.path,
-                              env=self.env, encoding="utf-8", errors="surrogateescape",
-                              **{"stdin": subprocess.DEVNULL} if "input" not in kwargs else {}, **identity, **kwargs)
+        where, identity = cwd or self.path, {}
+        if user is not None:
+            # The directory may be closed to us: so it is entered as that user.
+            identity = {"user": user, "group": user, "extra_groups": []}
+            command, where = f"cd {shlex.quote(str(where))} && {{ {command}\n}}", "/"
+        return subprocess.run(["/bin/sh", "-c", command, "sh", *map(os.fspath, args)], cwd=where, env=self.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              encoding="utf-8", errors="surrogateescape", **identity, **kwargs)
 
     def sh(self, command, *args, **kwargs):
         """run() that has to succeed and say nothing to stderr that would not be in the message; its stdout."""
