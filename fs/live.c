@@ -277,6 +277,36 @@ static int settle(struct live *live)
 	return 0;
 }
 
+/* Under io_lock: settled, unless somebody else did it meanwhile. When somebody opened the file for writing while it settled, it is
+ * marked as live again before anybody else can settle it. */
+static int settle_held(struct live *live)
+{
+	struct node *node = live->node;
+	struct file *file = node->file;
+	bool mine;
+	int err;
+
+	lock_take(&file->lock);
+	mine = node->live == live && live->writers == 0;
+	lock_drop(&file->lock);
+	if (!mine)
+		return 0;
+	err = settle(live);
+	if (err) {
+		log_error("tree %s: a live file cannot be settled: %s; the next mount does it",
+			file->tree->info.name, strerror(-err));
+		return err;
+	}
+	lock_take(&file->lock);
+	mine = node->live == live;
+	lock_drop(&file->lock);
+	if (mine)
+		return version_set_live(file, live->object);
+	if (live->named_bytes == 0)
+		object_remove(&file->tree->journal->objects, live->object);
+	return 0;
+}
+
 int live_release(struct node *node)
 {
 	struct file *file = node->file;
@@ -287,25 +317,20 @@ int live_release(struct node *node)
 	lock_take(&file->lock);
 	live = node->live;
 	last = --live->writers == 0;
+	if (last)
+		live->settlers++;
 	lock_drop(&file->lock);
 	if (!last)
 		return 0;
 	lock_take(&live->io_lock);
-	err = settle(live);
-	lock_take(&file->lock);
-	over = node->live != live;
-	lock_drop(&file->lock);
+	err = settle_held(live);
 	lock_drop(&live->io_lock);
-	if (err)
-		log_error("tree %s: a live file cannot be settled: %s; the next mount does it",
-			file->tree->info.name, strerror(-err));
-	if (err)
-		return err;
-	if (!over)
-		return version_set_live(file, live->object);
-	if (live->named_bytes == 0)
-		object_remove(&file->tree->journal->objects, live->object);
-	notify_names(tree_fs(file->tree), file);
-	live_free(live);
-	return 0;
+	lock_take(&file->lock);
+	over = --live->settlers == 0 && node->live != live;
+	lock_drop(&file->lock);
+	if (over) {
+		notify_names(tree_fs(file->tree), file);
+		live_free(live);
+	}
+	return err;
 }

@@ -31,6 +31,9 @@ static inline bool is_root(fuse_ino_t id)
 	return id == FUSE_ROOT_ID;
 }
 
+/* A handle that the kernel does not know, or no more: ends its writing, and frees it. */
+void ops_close(struct handle *handle);
+
 /* The directory of a request that changes names in it; NULL when it was answered: nothing but trees can be
  * made in the root (EPERM), nothing in a virtual directory (EROFS). */
 struct file *ops_directory(fuse_req_t req, fuse_ino_t id);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/redirect.h"
 #include "fs/root.h"
@@ -108,6 +109,34 @@ static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
 	return err;
 }
 
+/* The kernel comes back with a node that was superseded on the way: a second ESTALE would reach the program. So it
+ * is done here, on the head; the kernel hears of it a moment later. */
+static int truncate_head(fuse_req_t req, struct node *node, int64_t size_bytes)
+{
+	struct file *file = node->file;
+	int64_t ino, entry = ops_lineage(file);
+	struct process nobody = {.known = false};
+	struct actor actor;
+	struct save *save = NULL;
+	int err = volume_next_number(file->tree->journal->volume, &ino);
+
+	if (err)
+		return err;
+	request_actor(req, &actor);
+	lock_take(&file->lock);
+	save = save_reserve_locked(file, &nobody, &actor, entry, ino, NULL);
+	if (save)
+		save_ref(save);
+	lock_drop(&file->lock);
+	if (!save)
+		return -ENOMEM;
+	err = truncate_once(save, size_bytes, actor.uid);
+	save_unref(save);
+	if (!err)
+		notify_names(tree_fs(file->tree), file);
+	return err;
+}
+
 /* Without a descriptor: on a settled file the kernel is sent round, as by an open; but without waiting for the turn,
  * which would block the caller's directory. */
 static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
@@ -124,10 +153,12 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
 		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
-	else if (kind == NODE_LIVE || sent)
+	else if (kind == NODE_LIVE)
 		err = truncate_live(req, node, size_bytes);
-	if (err != -ESTALE || sent)
+	if (err != -ESTALE)
 		return err;
+	if (sent)
+		return truncate_head(req, node, size_bytes);
 	/* So that it finds no save of its own that is over in a moment. */
 	ops_publish_closed(node->file, false);
 	return ops_reserve(req, node, &process) ? -ESTALE : -ENOMEM;

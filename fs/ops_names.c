@@ -320,7 +320,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 /* A reservation on the new file, with the turn; then the staged save that starts empty. */
 static int begin_created(struct file *file, int64_t entry, const struct process *process,
-	const struct actor *actor, int open_flags, struct save **ret_save)
+	const struct actor *actor, int open_flags, struct handle *handle)
 {
 	struct save *save;
 	int err;
@@ -340,7 +340,32 @@ static int begin_created(struct file *file, int64_t entry, const struct process 
 		save_unref(save);
 		return err;
 	}
-	*ret_save = save;
+	handle->save = save;
+	handle->node = node_ref(save->node);
+	handle->writer = true;
+	lock_take(&file->lock);
+	save->writers++;
+	lock_drop(&file->lock);
+	return 0;
+}
+
+/* What is made to be appended to is live from the start. */
+static int begin_appended(
+	struct file *file, int64_t entry, const struct actor *actor, struct handle *handle)
+{
+	struct node *node;
+	int err;
+
+	lock_take(&file->lock);
+	node = node_head_locked(file);
+	lock_drop(&file->lock);
+	err = node ? live_open(node, actor, entry) : -ENOMEM;
+	if (err) {
+		node_unref(node, 1);
+		return err;
+	}
+	handle->node = node;
+	handle->writer = handle->live = true;
 	return 0;
 }
 
@@ -354,7 +379,6 @@ void op_create(
 	struct process process;
 	struct handle *handle;
 	struct actor actor;
-	struct save *save;
 	int64_t entry;
 	int err;
 
@@ -370,7 +394,11 @@ void op_create(
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = -ESTALE;
 	if (!err) {
-		err = begin_created(file, entry, &process, &actor, fi->flags, &save);
+		handle->fd = -1;
+		handle->limit_bytes = INT64_MAX;
+		handle->append = fi->flags & O_APPEND;
+		err = handle->append ? begin_appended(file, entry, &actor, handle)
+				     : begin_created(file, entry, &process, &actor, fi->flags, handle);
 		if (err)
 			namespace_unlink(dir, name, &actor);
 		file_unref(file);
@@ -381,29 +409,16 @@ void op_create(
 		return;
 	}
 	redirect_end(process.tid, NULL);
-	handle->save = save;
-	handle->node = node_ref(save->node);
-	handle->fd = -1;
-	handle->limit_bytes = INT64_MAX;
-	handle->writer = true;
-	handle->append = fi->flags & O_APPEND;
-	lock_take(&save->file->lock);
-	save->writers++;
-	node_ref_locked(save->node); /* the kernel's */
-	ops_entry_locked(save->node, true, &reply);
-	lock_drop(&save->file->lock);
+	lock_take(&handle->node->file->lock);
+	node_ref_locked(handle->node); /* the kernel's */
+	ops_entry_locked(handle->node, handle->save != NULL, &reply);
+	lock_drop(&handle->node->file->lock);
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &reply, fi) != 0) {
-		/* Interrupted: the kernel does not know the handle, and never releases it. */
-		node_unref(save->node, 1);
-		lock_take(&save->file->lock);
-		save->writers--;
-		lock_drop(&save->file->lock);
-		save_publish(save);
-		save_unref(save);
+		/* Interrupted: the kernel knows neither the node nor the handle, and never releases them. */
 		node_unref(handle->node, 1);
-		free(handle);
+		ops_close(handle);
 	}
 }
 

@@ -76,6 +76,12 @@ static void end_writing(struct handle *handle)
 		save_publish(save);
 }
 
+void ops_close(struct handle *handle)
+{
+	end_writing(handle);
+	close_handle(handle);
+}
+
 static struct handle *handle_new(struct opening *opening)
 {
 	struct handle *handle = calloc(1, sizeof(*handle));
@@ -97,8 +103,7 @@ static void reply_open(struct opening *opening, struct handle *handle)
 	if (fuse_reply_open(opening->req, &opening->fi) == 0)
 		return;
 	/* Interrupted: it will not be released. */
-	end_writing(handle);
-	close_handle(handle);
+	ops_close(handle);
 }
 
 static void fail(struct opening *opening, struct handle *handle, int err)
@@ -180,6 +185,30 @@ static void open_for_reading(struct opening *opening)
 		reply_open(opening, handle);
 }
 
+/* An append that was sent round came to a node that was superseded again: what is written through it goes to the end of
+ * the head, whatever node the kernel knows it by. */
+static int append_to_head(struct opening *opening, struct handle *handle, const struct actor *actor)
+{
+	struct file *file = opening->node->file;
+	struct node *head;
+	int err;
+
+	do {
+		lock_take(&file->lock);
+		head = node_head_locked(file);
+		lock_drop(&file->lock);
+		err = head ? live_open(head, actor, opening->entry) : -ENOMEM;
+		if (err)
+			node_unref(head, 1);
+	} while (err == -ESTALE);
+	if (err)
+		return err;
+	node_unref(handle->node, 1);
+	handle->node = head;
+	opening->fi.direct_io = 1;
+	return 0;
+}
+
 static void open_live(struct opening *opening)
 {
 	struct handle *handle = handle_new(opening);
@@ -192,9 +221,11 @@ static void open_live(struct opening *opening)
 	if (handle && for_writing(opening)) {
 		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
 		err = live_open(node, &actor, opening->entry);
+		if (err == -ESTALE && opening->state != REDIRECT_NONE && is_append(opening))
+			err = append_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
 		if (!err && (opening->fi.flags & O_TRUNC))
-			err = live_truncate(node->live, 0, ctx->uid);
+			err = live_truncate(handle->node->live, 0, ctx->uid);
 		if (err && handle->writer)
 			end_writing(handle);
 	} else if (handle) {
@@ -509,7 +540,6 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct handle *handle = handle_of(fi);
 
 	(void)ino;
-	end_writing(handle);
-	close_handle(handle);
+	ops_close(handle);
 	fuse_reply_err(req, 0);
 }

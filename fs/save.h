@@ -138,7 +138,8 @@ struct live {
 	struct node *node; /* borrowed: a writer's handle has a reference */
 	int64_t object;
 	int fd;
-	unsigned writers; /* file->lock */
+	unsigned writers;  /* file->lock */
+	unsigned settlers; /* file->lock; who is about to settle it */
 	struct basis basis;
 	struct actor actor; /* of the first writer */
 	int64_t entry;

@@ -414,12 +414,14 @@ static int write_control(fuse_req_t req, enum virtual_kind kind, FILE *out)
 	return err;
 }
 
-/* In memory where the volume takes no such file. */
-static FILE *temporary_file(struct fs *fs)
+/* In the volume, or in memory where the volume takes no such file. */
+static FILE *temporary_file(struct fs *fs, bool in_memory)
 {
-	int fd = openat(volume_fd(fs->volume), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int fd = -1;
 	FILE *out;
 
+	if (!in_memory)
+		fd = openat(volume_fd(fs->volume), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		fd = memfd_create("intactfs", MFD_CLOEXEC);
 	if (fd < 0)
@@ -430,10 +432,10 @@ static FILE *temporary_file(struct fs *fs)
 	return out;
 }
 
-static int open_written(
-	fuse_req_t req, struct virtual_node *virtual, int *ret_fd, int64_t *ret_limit_bytes)
+static int open_written(fuse_req_t req, struct virtual_node *virtual, bool in_memory, int *ret_fd,
+	int64_t *ret_limit_bytes)
 {
-	autofile FILE *out = temporary_file(virtual->fs);
+	autofile FILE *out = temporary_file(virtual->fs, in_memory);
 	int fd, err;
 
 	if (!out)
@@ -456,13 +458,18 @@ static int open_written(
 
 int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_limit_bytes)
 {
+	int err;
 	struct virtual_node *virtual = node->virtual;
 
 	if (is_directory(virtual))
 		return -EISDIR;
 	if (virtual->key.kind == VIRTUAL_VERSION)
 		return open_version(req, virtual, ret_fd, ret_limit_bytes);
-	return open_written(req, virtual, ret_fd, ret_limit_bytes);
+	/* A log may be long; but a full volume must not keep anybody from looking. */
+	err = open_written(req, virtual, virtual->key.kind != VIRTUAL_LOG, ret_fd, ret_limit_bytes);
+	if (err == -ENOSPC || err == -EDQUOT)
+		err = open_written(req, virtual, true, ret_fd, ret_limit_bytes);
+	return err;
 }
 
 /* A version's offset is its number. */

@@ -82,6 +82,27 @@ static struct holder read_holder(struct volume_lock *lock)
 	return holder;
 }
 
+/* The kernel lets go of a mount before its daemon has got the word, and says so in the lock file. The
+ * mount point is written there as mountinfo writes it. */
+static bool is_unmounted(const struct holder *holder)
+{
+	autofile FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char point[4 * PATH_MAX], type[64];
+	char *line = NULL;
+	size_t size = 0;
+	bool mounted = !mounts || !holder->mountpoint;
+
+	while (!mounted && getline(&line, &size, mounts) > 0) {
+		const char *rest = strstr(line, " - ");
+
+		mounted = rest && sscanf(line, "%*s %*s %*s %*s %16383s", point) == 1 &&
+			  sscanf(rest, " - %63s", type) == 1 && !strcmp(type, "fuse.intactfs") &&
+			  !strcmp(point, holder->mountpoint);
+	}
+	free(line);
+	return !mounted;
+}
+
 static int refuse_busy(struct volume_lock *lock, const struct holder *holder, struct diag *diag)
 {
 	if (!holder)
@@ -158,7 +179,7 @@ int volume_lock_take(struct volume_lock *lock, int dir_fd, const char *path, boo
 			readers = true;
 			continue;
 		}
-		if (!holder.closing || time_mono_ms() >= deadline_ms)
+		if (!(holder.closing || is_unmounted(&holder)) || time_mono_ms() >= deadline_ms)
 			return refuse_busy(lock, &holder, diag);
 		await_end(holder.pid);
 	}
