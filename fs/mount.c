@@ -180,9 +180,24 @@ static void end_loop(struct fs *fs)
 	pthread_kill(self.main_thread, SIGUSR1);
 }
 
+/* Whether anybody has a file open for writing. */
+static bool is_written(struct fs *fs)
+{
+	struct node *node;
+	bool written = false;
+
+	lock_take(&fs->nodes_lock);
+	for (node = fs->nodes; node && !written; node = node->next)
+		written = __atomic_load_n(&node->save, __ATOMIC_ACQUIRE) ||
+			  __atomic_load_n(&node->live, __ATOMIC_ACQUIRE);
+	lock_drop(&fs->nodes_lock);
+	return written;
+}
+
 static void *signal_main(void *arg)
 {
-	static const struct timespec drain = {DRAIN_S, 0};
+	static const struct timespec look = {0, 50000000};
+	int64_t due_ms;
 	struct fs *fs = arg;
 	sigset_t set;
 	int signal;
@@ -196,13 +211,18 @@ static void *signal_main(void *arg)
 	log_info("%s: signal %d: unmounting", fs->mountpoint, signal);
 	volume_closing(fs->volume);
 	detach(fs->mountpoint);
-	/* A second signal, or the time, ends the waiting. The loop's own end sends one, too. */
-	signal = sigtimedwait(&set, NULL, &drain);
-	if (!self.over) {
-		log_warning("%s: files are still open %s; ending all the same", fs->mountpoint,
+	/* A second signal, or the time, ends the waiting for writers. The loop's own end sends one, too. */
+	due_ms = time_mono_ms() + DRAIN_S * 1000;
+	signal = -1;
+	while (signal < 0 && !self.over && is_written(fs) && time_mono_ms() < due_ms)
+		signal = sigtimedwait(&set, NULL, &look);
+	if (self.over)
+		return NULL;
+	if (is_written(fs))
+		log_warning("%s: files are still being written %s; ending all the same",
+			fs->mountpoint,
 			signal < 0 ? "after " DRAIN_TEXT " s" : "at the second signal");
-		end_loop(fs);
-	}
+	end_loop(fs);
 	return NULL;
 }
 

@@ -119,7 +119,8 @@ void row_stat(const struct node_row *row, struct stat *ret_stat)
 		.st_mtim = timespec_of(row->mtime_ns),
 		.st_ctim = timespec_of(row->ctime_ns),
 	};
-	ret_stat->st_blocks = S_ISREG(row->mode) ? row->content.blocks : (ret_stat->st_size + 511) / 512;
+	ret_stat->st_blocks =
+		S_ISREG(row->mode) ? row->content.blocks : (ret_stat->st_size + 511) / 512;
 }
 
 /* Who opened a file before anything was published has it grow: `tail -f` looks at the size. */

@@ -110,7 +110,8 @@ static bool wants_publishing(const struct save *save, bool written)
 {
 	if (save->state != SAVE_CLOSING && save->state != SAVE_STAGED)
 		return false;
-	return save->state == SAVE_CLOSING || save->flushed_ms || (written && save->written && !save->sealed);
+	return save->state == SAVE_CLOSING || save->flushed_ms ||
+	       (written && save->written && !save->sealed);
 }
 
 /* Each save is looked at once: what goes on being written meanwhile is the next version's. */
@@ -134,7 +135,6 @@ bool ops_publish_closed(struct file *file, bool written)
 }
 
 #define NODES_MAX 16
-
 
 void ops_tell_others(struct file *file, struct node *except)
 {

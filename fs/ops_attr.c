@@ -94,7 +94,8 @@ static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
 	save = node->save ? save_ref(node->save) : NULL;
 	if (save) {
 		reserved = save->state == SAVE_RESERVED;
-		closed = save->state == SAVE_CLOSING || save->state == SAVE_PUBLISHING || save->flushed_ms;
+		closed = save->state == SAVE_CLOSING || save->state == SAVE_PUBLISHING ||
+			 save->flushed_ms;
 	}
 	lock_drop(&node->file->lock);
 	if (!save)
@@ -255,7 +256,8 @@ void op_setattr(
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size, fuse_req_ctx(req)->uid)
+		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size,
+						    fuse_req_ctx(req)->uid)
 					  : truncate_path(req, node, attr->st_size);
 	/* chown(2) of nothing still takes the set-id bits away. */
 	if (!err && !(to_set & FUSE_SET_ATTR_SIZE) && !change.mask) {

@@ -204,7 +204,8 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 }
 
 /* Within the kernel's copy_file_range(2) both are files of this mount. */
-static ssize_t copy_to(struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length, uid_t uid)
+static ssize_t copy_to(
+	struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length, uid_t uid)
 {
 	struct live *live = live_of(out);
 	loff_t from = offset_in, to = offset_out;
@@ -247,8 +248,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 		length = 0;
 	else if ((int64_t)length > in->limit_bytes - offset_in)
 		length = (size_t)(in->limit_bytes - offset_in);
-	n = err ? err : copy_to(handle_of(fi_out), fd, offset_in, offset_out, length,
-			      fuse_req_ctx(req)->uid);
+	n = err ? err
+		: copy_to(handle_of(fi_out), fd, offset_in, offset_out, length,
+			  fuse_req_ctx(req)->uid);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

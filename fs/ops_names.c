@@ -397,8 +397,9 @@ void op_create(
 		handle->fd = -1;
 		handle->limit_bytes = INT64_MAX;
 		handle->append = fi->flags & O_APPEND;
-		err = handle->append ? begin_appended(file, entry, &actor, handle)
-				     : begin_created(file, entry, &process, &actor, fi->flags, handle);
+		err = handle->append
+			      ? begin_appended(file, entry, &actor, handle)
+			      : begin_created(file, entry, &process, &actor, fi->flags, handle);
 		if (err)
 			namespace_unlink(dir, name, &actor);
 		file_unref(file);

@@ -43,7 +43,8 @@ static bool is_append(const struct opening *opening)
 
 static void send_round(struct opening *opening)
 {
-	redirect_set(opening->process.tid, opening->node, for_writing(opening) && !is_append(opening));
+	redirect_set(
+		opening->process.tid, opening->node, for_writing(opening) && !is_append(opening));
 	fuse_reply_err(opening->req, ESTALE);
 }
 
@@ -338,7 +339,8 @@ static void open_for_writing(struct opening *opening)
 
 	if (opening->state != REDIRECT_NONE) {
 		if (opening->state == REDIRECT_ROUND && !is_append(opening))
-			log_warning("a save that was sent round found no reservation; it goes on in place");
+			log_warning(
+				"a save that was sent round found no reservation; it goes on in place");
 		open_live(opening);
 		return;
 	}

@@ -1,4 +1,4 @@
-#include "fs/save.h"
+#include "fs/save_internal.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -6,13 +6,11 @@
 #include <sys/stat.h>
 #include <utlist.h>
 
-#include "fs/notify.h"
-#include "fs/redirect.h"
 #include "journal/log.h"
 
 static void on_timer(struct timer *timer);
 
-static struct journal *journal_of(struct save *save)
+struct journal *save_journal(struct save *save)
 {
 	return save->file->tree->journal;
 }
@@ -48,7 +46,7 @@ void save_unref(struct save *save)
 	free(save);
 }
 
-static void set_timer(struct save *save, int64_t due_ms)
+void save_set_timer(struct save *save, int64_t due_ms)
 {
 	save_ref(save);
 	if (!timer_set(&save->timer, due_ms))
@@ -87,14 +85,14 @@ struct save *save_reserve_locked(struct file *file, const struct process *saver,
 	lock_init(&save->io_lock, LOCK_IO);
 	save->node->save = save;
 	DL_APPEND(file->saves, save);
-	set_timer(save, time_mono_ms() + RESERVATION_MS);
+	save_set_timer(save, time_mono_ms() + RESERVATION_MS);
 	return save;
 }
 
 /* A new object for the save; what it had is gone from it. io_lock is held. */
 static int stage_object(struct save *save)
 {
-	struct journal *journal = journal_of(save);
+	struct journal *journal = save_journal(save);
 	int64_t number;
 	int fd, err = volume_next_number(journal->volume, &number);
 
@@ -114,7 +112,7 @@ static int stage_object(struct save *save)
 }
 
 /* The save's object becomes its own to change: made, copied from the basis, or from what a version names now. */
-static int own_object(struct save *save)
+int save_own_object(struct save *save)
 {
 	autoclose int from = -1;
 	struct stat st;
@@ -143,7 +141,7 @@ static int own_object(struct save *save)
 	if (from >= 0)
 		err = object_copy(from, save->fd, length);
 	if (err) {
-		object_unstage(&journal_of(save)->objects, save->object);
+		object_unstage(&save_journal(save)->objects, save->object);
 		if (save->sealed)
 			dup3(from, save->fd, O_CLOEXEC);
 		save->object = before;
@@ -190,12 +188,12 @@ int save_begin(struct save *save, int open_flags, bool created)
 		save->state = SAVE_RESERVED;
 		save->created = save->truncated = false;
 		save->base_size_bytes = head.size_bytes;
-		set_timer(save, time_mono_ms() + RESERVATION_MS);
+		save_set_timer(save, time_mono_ms() + RESERVATION_MS);
 	} else {
 		save->stream_candidate = head.size_bytes == 0;
 		save->keep_if_unlinked = head.id != 0;
 		if (save->stream_candidate)
-			set_timer(save, time_mono_ms() + STREAM_MS);
+			save_set_timer(save, time_mono_ms() + STREAM_MS);
 	}
 	lock_drop(&file->lock);
 	lock_drop(&save->io_lock);
@@ -225,7 +223,7 @@ struct parked *save_pass_turn_locked(struct file *file, const void *holder)
 }
 
 /* Takes the save out of the file. Its reference of the list goes to the caller. file->lock is held. */
-static struct parked *leave_locked(struct save *save, struct parked **ret_next)
+struct parked *save_leave_locked(struct save *save, struct parked **ret_next)
 {
 	save->state = SAVE_GONE;
 	save->over = true;
@@ -236,7 +234,7 @@ static struct parked *leave_locked(struct save *save, struct parked **ret_next)
 	return park_claim_all_locked(&save->parked);
 }
 
-static void end(struct save *save, struct parked *waiting, struct parked *next)
+void save_end(struct save *save, struct parked *waiting, struct parked *next)
 {
 	if (timer_cancel(&save->timer))
 		save_unref(save);
@@ -256,11 +254,11 @@ void save_abandon(struct save *save)
 		return;
 	}
 	unstage = save->copied && !save->sealed;
-	waiting = leave_locked(save, &next);
+	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
 	if (unstage)
-		object_unstage(&journal_of(save)->objects, save->object);
-	end(save, waiting, next);
+		object_unstage(&save_journal(save)->objects, save->object);
+	save_end(save, waiting, next);
 }
 
 int save_read(struct save *save, int *ret_fd)
@@ -319,7 +317,8 @@ static void note_failure(struct save *save, ssize_t n, int64_t offset)
 	if (n < 0 && n != SAVE_IS_LIVE) {
 		save->failed = (int)n;
 		save->failed_offset = offset;
-	} else if (save->failed && offset <= save->failed_offset && save->failed_offset < offset + n) {
+	} else if (save->failed && offset <= save->failed_offset &&
+		   save->failed_offset < offset + n) {
 		save->failed = 0;
 	}
 }
@@ -330,7 +329,7 @@ ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t of
 	int err;
 
 	lock_take(&save->io_lock);
-	err = own_object(save);
+	err = save_own_object(save);
 	n = err ? err : write_all(save->fd, data, bytes, offset);
 	note_failure(save, n, offset);
 	if (n > 0) {
@@ -346,7 +345,7 @@ int save_edit_begin(struct save *save, int *ret_fd)
 	int err;
 
 	lock_take(&save->io_lock);
-	err = own_object(save);
+	err = save_own_object(save);
 	if (err)
 		lock_drop(&save->io_lock);
 	*ret_fd = save->fd;
@@ -408,7 +407,7 @@ void save_set_times(struct save *save, int64_t mtime_ns)
 }
 
 /* Size, hash and time as they are now. io_lock is held. */
-static int seal(struct save *save)
+int save_seal(struct save *save)
 {
 	XXH128_canonical_t canonical;
 	struct stat st;
@@ -427,7 +426,7 @@ static int seal(struct save *save)
 	return err;
 }
 
-static const char *kind_of(const struct save *save)
+const char *save_kind(const struct save *save)
 {
 	return save->created ? "create" : "save";
 }
@@ -445,322 +444,35 @@ int save_close(struct save *save, bool sync)
 		closing = false;
 	}
 	if (closing) {
-		err = seal(save);
+		err = save_seal(save);
 		row = (struct closing_row){save->object, save->file->id, save->entry,
-			save->node->ino, save->size_bytes, save->hash, kind_of(save), save->basis,
+			save->node->ino, save->size_bytes, save->hash, save_kind(save), save->basis,
 			save->mtime_ns};
 		if (!err && sync && fdatasync(save->fd) != 0)
 			err = -errno;
 		if (!err)
 			err = version_closing(save->file->tree, &row, &save->actor);
 		save->dirty = err != 0;
+		save->failed = err;
 	}
 	lock_take(&save->file->lock);
 	if (closing && !err && save->state == SAVE_STAGED) {
 		save->state = SAVE_CLOSING;
 		save->synced = sync;
 		save->closed_ms = time_mono_ms();
-		set_timer(save, save->closed_ms + STREAM_MS);
+		save_set_timer(save, save->closed_ms + STREAM_MS);
 	}
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
 	return err;
 }
 
-void node_supersede_locked(struct file *file, const struct node_row *before)
-{
-	struct node *head = file->head;
-
-	if (!head)
-		return;
-	head->superseded = true;
-	head->mtime_ns = before->mtime_ns;
-	file->head = NULL;
-}
-
-enum publish_how { HOW_END, HOW_SNAPSHOT, HOW_LIVE };
-
-struct publishing {
-	struct publish publish;
-	struct save *save;
-	enum publish_how how;
-	struct live *live;
-	bool tell; /* names stand for a node that was superseded, and the kernel may not ask */
-};
-
-/* The save's own node, now that the save is over: the head, or something that only those see who have it open. */
-static void settle_node_locked(struct save *save, const struct publish *publish, bool head)
-{
-	struct node *node = save->node;
-
-	node->kind = NODE_SETTLED;
-	node->superseded = !head;
-	node->mtime_ns = publish->row.mtime_ns;
-	node->blocks = publish->outcome == PUBLISH_UNCHANGED ? publish->row.content.blocks
-							     : publish->content.blocks;
-	if (publish->outcome == PUBLISH_UNCHANGED) {
-		node->object = publish->row.content.object;
-		node->size_bytes = publish->row.content.size_bytes;
-	} else {
-		node->object = publish->outcome == PUBLISH_DROPPED ? 0 : publish->content.object;
-		node->size_bytes = publish->content.size_bytes;
-	}
-	if (head) {
-		node->ino = publish->row.ino;
-		save->file->head = node;
-	}
-}
-
-/* In the apply step, with the lock of the file that was published to. */
-static void on_applied(struct publish *publish)
-{
-	struct publishing *publishing = container_of(publish, struct publishing, publish);
-	struct save *save = publishing->save;
-	struct file *file = save->successor ? save->successor : save->file;
-	bool version = publish->outcome == PUBLISH_VERSION;
-
-	publishing->tell = version && file->head && file->head->cached_name;
-	if (version || publishing->how == HOW_LIVE)
-		node_supersede_locked(file, &publish->before);
-	if (publishing->how == HOW_LIVE) {
-		save->node->kind = NODE_LIVE;
-		save->node->object = publishing->live->object;
-		save->node->live = publishing->live;
-		save->live = true;
-		publishing->live->writers = save->writers;
-		file->head = save->node;
-	} else if (publishing->how == HOW_END && !save->successor) {
-		settle_node_locked(save, publish, version);
-	}
-}
-
-static bool equals_head(struct save *save, struct file *file)
-{
-	struct content head = file_attr(file).content;
-	autoclose int fd = -1;
-
-	return head.id && head.size_bytes == save->size_bytes &&
-	       memcmp(&head.hash, &save->hash, sizeof(head.hash)) == 0 &&
-	       version_open(file->tree, head.object, &fd) == 0 &&
-	       object_equal(fd, save->fd, save->size_bytes) == 1;
-}
-
-/* io_lock is held, and the state is PUBLISHING. */
-static int publish(
-	struct save *save, enum publish_how how, struct live *live, struct publishing *publishing)
-{
-	struct file *file = save->successor ? save->successor : save->file;
-	int64_t ino = save->node->ino;
-	int err = 0;
-
-	if (save->dirty || !save->closed_ms)
-		err = seal(save);
-	if (!err && (how == HOW_SNAPSHOT || save->successor))
-		err = volume_next_number(journal_of(save)->volume, &ino);
-	if (err)
-		return err;
-	*publishing = (struct publishing){
-		.publish = {.tree = file->tree,
-			.node = file->id,
-			.entry = save->entry,
-			.ino = ino,
-			.content = {.object = save->object,
-				.size_bytes = save->size_bytes,
-				.blocks = save->blocks,
-				.hash = save->hash},
-			.kind = kind_of(save),
-			.basis = save->basis,
-			.actor = save->actor,
-			.mtime_ns = save->mtime_ns,
-			.changes_content = true,
-			.clear_setid = save->clear_setid,
-			.keep_if_unlinked = save->keep_if_unlinked,
-			.applied = on_applied},
-		.save = save,
-		.how = how,
-		.live = live,
-	};
-	if (live)
-		publishing->publish.live = live->object;
-	if (equals_head(save, file))
-		publishing->publish.equals = file_attr(file).content.id;
-	return publish_commit(&publishing->publish);
-}
-
-/* The object's way from stage/ to objects/, when a version names it, or to nowhere. A failure is mended by the next
- * recovery, which finds the object in stage/. */
-static void place_object(struct save *save, bool named)
-{
-	struct object_store *objects = &journal_of(save)->objects;
-	int err = named ? object_publish(objects, save->object)
-			: object_unstage(objects, save->object);
-
-	if (err)
-		log_error("%s: object %" PRId64 " cannot be moved out of stage/: %s",
-			journal_of(save)->path, save->object, strerror(-err));
-}
-
-static bool is_named(enum publish_outcome outcome)
-{
-	return outcome == PUBLISH_VERSION || outcome == PUBLISH_ASIDE;
-}
-
-/* Takes the save into PUBLISHING, if it is there to be published. io_lock is held. */
-static bool start_publishing(struct save *save, enum save_state *ret_before)
-{
-	bool ok;
-
-	lock_take(&save->file->lock);
-	ok = save->state == SAVE_STAGED || save->state == SAVE_CLOSING;
-	*ret_before = save->state;
-	if (ok)
-		save->state = SAVE_PUBLISHING;
-	lock_drop(&save->file->lock);
-	return ok;
-}
-
-static void publishing_failed(struct save *save, enum save_state before, int err)
-{
-	log_error(
-		"tree %s: a save by %s (%s, process %d) cannot be published: %s; it is tried again",
-		save->file->tree->info.name, save->actor.user, save->actor.program, save->actor.pid,
-		strerror(-err));
-	lock_take(&save->file->lock);
-	save->state = before;
-	set_timer(save, time_mono_ms() + STREAM_MS);
-	lock_drop(&save->file->lock);
-}
-
 /* Not so when a write failed for good: the version before stays. */
-static bool has_content(const struct save *save)
+bool save_has_content(const struct save *save)
 {
 	if (save->failed)
 		return false;
 	return save->written || save->truncated || save->created;
-}
-
-int save_publish(struct save *save)
-{
-	struct fs *fs = tree_fs(save->file->tree);
-	struct publishing publishing;
-	struct parked *waiting, *next;
-	enum save_state before;
-	int err = 0;
-
-	save_ref(save);
-	lock_take(&save->io_lock);
-	if (!start_publishing(save, &before)) {
-		lock_drop(&save->io_lock);
-		save_unref(save);
-		return 0;
-	}
-	if (!has_content(save)) {
-		lock_drop(&save->io_lock);
-		save_abandon(save);
-		save_unref(save);
-		return 0;
-	}
-	err = publish(save, HOW_END, NULL, &publishing);
-	if (err) {
-		publishing_failed(save, before, err);
-		lock_drop(&save->io_lock);
-		save_unref(save);
-		return err;
-	}
-	place_object(save, is_named(publishing.publish.outcome));
-	save->over = true;
-	lock_drop(&save->io_lock);
-
-	lock_take(&save->file->lock);
-	if (save->successor)
-		settle_node_locked(save, &publishing.publish, false);
-	waiting = leave_locked(save, &next);
-	lock_drop(&save->file->lock);
-	if (publishing.tell)
-		notify_names(fs, save->successor ? save->successor : save->file);
-	end(save, waiting, next);
-	save_unref(save);
-	return 0;
-}
-
-int save_snapshot(struct save *save)
-{
-	struct publishing publishing;
-	struct parked *waiting = NULL, *next = NULL;
-	enum save_state before;
-	int err;
-
-	lock_take(&save->io_lock);
-	lock_take(&save->file->lock);
-	save->flushed_ms = 0;
-	lock_drop(&save->file->lock);
-	if (!has_content(save) || !start_publishing(save, &before)) {
-		lock_drop(&save->io_lock);
-		return 0;
-	}
-	err = publish(save, HOW_SNAPSHOT, NULL, &publishing);
-	if (err) {
-		publishing_failed(save, before, err);
-		lock_drop(&save->io_lock);
-		return err;
-	}
-	if (is_named(publishing.publish.outcome))
-		place_object(save, true);
-	lock_take(&save->file->lock);
-	save->state = SAVE_STAGED;
-	save->sealed = is_named(publishing.publish.outcome);
-	save->written = save->dirty = save->truncated = save->created = false;
-	save->stream_candidate = false;
-	save->closed_ms = 0;
-	save->basis =
-		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
-	next = save_pass_turn_locked(save->file, save);
-	waiting = park_claim_all_locked(&save->parked);
-	lock_drop(&save->file->lock);
-	lock_drop(&save->io_lock);
-	notify_names(tree_fs(save->file->tree), save->file);
-	park_resume(next, PARK_DONE);
-	park_resume(waiting, PARK_DONE);
-	return 0;
-}
-
-int save_go_live(struct save *save)
-{
-	struct publishing publishing;
-	struct parked *waiting, *next;
-	enum save_state before;
-	struct live *live;
-	int err;
-
-	live = live_new(save->node, &save->actor, save->entry, "stream");
-	if (!live)
-		return -ENOMEM;
-	lock_take(&save->io_lock);
-	if (save->successor || own_object(save) != 0 || !start_publishing(save, &before)) {
-		lock_drop(&save->io_lock);
-		live_free(live);
-		return 0;
-	}
-	live->object = save->object;
-	live->fd = fcntl(save->fd, F_DUPFD_CLOEXEC, 0);
-	err = live->fd < 0 ? -errno : publish(save, HOW_LIVE, live, &publishing);
-	if (err) {
-		publishing_failed(save, before, err);
-		lock_drop(&save->io_lock);
-		live_free(live);
-		return err;
-	}
-	place_object(save, true);
-	lock_take(&save->file->lock);
-	live->named_bytes = is_named(publishing.publish.outcome) ? save->size_bytes : 0;
-	live->basis =
-		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
-	waiting = leave_locked(save, &next);
-	lock_drop(&save->file->lock);
-	lock_drop(&save->io_lock);
-	notify_names(tree_fs(save->file->tree), save->file);
-	end(save, waiting, next);
-	return 0;
 }
 
 /* One timer serves what a save waits for in each state. */
@@ -861,7 +573,7 @@ void save_stat_locked(struct save *save, struct stat *stat)
 	} else {
 		stat->st_size = save->base_size_bytes;
 	}
-	if (save->times_set || has_content(save)) {
+	if (save->times_set || save_has_content(save)) {
 		stat->st_mtim.tv_sec = save->mtime_ns / 1000000000;
 		stat->st_mtim.tv_nsec = save->mtime_ns % 1000000000;
 	}

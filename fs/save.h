@@ -68,20 +68,20 @@ struct save {
 
 	struct lock io_lock;
 	int64_t object;
-	int fd;		    /* the object; -1 until there is one */
-	int base_fd;	    /* what it starts as a copy of; -1: empty */
-	bool copied;	    /* the object holds what the save does */
-	bool sealed;	    /* a version names the object */
-	bool over;	    /* its object is not its own any more */
-	bool written;	    /* ever */
-	bool dirty;	    /* since the last closing */
+	int fd;	      /* the object; -1 until there is one */
+	int base_fd;  /* what it starts as a copy of; -1: empty */
+	bool copied;  /* the object holds what the save does */
+	bool sealed;  /* a version names the object */
+	bool over;    /* its object is not its own any more */
+	bool written; /* ever */
+	bool dirty;   /* since the last closing */
 	int failed; /* -errno of a write that was not made good since: the save is no whole content */
 	int64_t failed_offset;
 	int64_t written_ms; /* time_mono_ms() of the last write */
 	bool hash_running;  /* hash_state covers hash_bytes from 0 */
 	int64_t hash_bytes;
 	XXH3_state_t *hash_state;
-	struct object_hash hash; /* as of the last closing */
+	struct object_hash hash;    /* as of the last closing */
 	int64_t size_bytes, blocks; /* as of the last closing */
 };
 

@@ -51,8 +51,9 @@ void lock_take(struct lock *lock)
 
 void lock_drop(struct lock *lock)
 {
-	pthread_mutex_unlock(&lock->mutex);
+	/* The lock may be gone as soon as somebody else can take it. */
 	held_pop(lock->rank);
+	pthread_mutex_unlock(&lock->mutex);
 }
 
 void lock_take_both(struct lock *a, struct lock *b)

@@ -334,8 +334,8 @@ int record_content_insert(struct sql *sql, struct content *content, int64_t seq)
 int record_content_get(struct sql *sql, int64_t id, struct content *ret_content)
 {
 	struct sql_stmt *stmt;
-	int err = sql_query(
-		sql, "SELECT object, size, hash, blocks FROM content WHERE id = $1", &stmt, "i", id);
+	int err = sql_query(sql, "SELECT object, size, hash, blocks FROM content WHERE id = $1",
+		&stmt, "i", id);
 
 	if (err)
 		return err;

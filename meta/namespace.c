@@ -519,7 +519,8 @@ static int setattr_exec(struct txn *txn, struct change *change)
 	if (attr->mask & ATTR_GID)
 		row->gid = attr->gid;
 	/* As the kernel's chown does (setattr_should_drop_suidgid), which leaves it to us: FUSE_HANDLE_KILLPRIV_V2. */
-	if ((attr->mask & (ATTR_UID | ATTR_GID)) && !(attr->mask & ATTR_MODE) && !S_ISDIR(row->mode))
+	if ((attr->mask & (ATTR_UID | ATTR_GID)) && !(attr->mask & ATTR_MODE) &&
+		!S_ISDIR(row->mode))
 		row->mode &= ~(mode_t)(S_ISUID | (row->mode & S_IXGRP ? S_ISGID : 0));
 	if (attr->mask & (ATTR_ATIME | ATTR_ATIME_NOW))
 		row->atime_ns = attr->mask & ATTR_ATIME_NOW ? txn->now_ns : attr->atime_ns;

@@ -31,8 +31,8 @@ struct publish {
 	struct basis basis;
 	int64_t origin, origin_number; /* of a restore */
 	struct actor actor;
-	int64_t mtime_ns; /* 0: the time of the commit */
-	int64_t equals;	  /* the id of a content that it equals, byte for byte, or 0 */
+	int64_t mtime_ns;     /* 0: the time of the commit */
+	int64_t equals;	      /* the id of a content that it equals, byte for byte, or 0 */
 	bool changes_content; /* false: nothing was written; nothing is recorded */
 	bool clear_setid;
 	bool keep_if_unlinked;
