@@ -11,7 +11,9 @@
 #include "journal/log.h"
 
 #define CLOSING_WAIT_MS 30000
-#define CLOSING_LOOK_MS 100
+/* Who has the lock, but no mount, has just been unmounted, or is about to mount. */
+#define UNMOUNTED_WAIT_MS 2000
+#define CLOSING_LOOK_MS	  100
 
 /* Makes one word of a name, as in /proc/mounts. */
 static char *escape(const char *name)
@@ -147,6 +149,7 @@ int volume_lock_take(struct volume_lock *lock, int dir_fd, const char *path, boo
 	const char *mountpoint, struct diag *diag)
 {
 	int64_t deadline_ms = time_mono_ms() + CLOSING_WAIT_MS;
+	int64_t unmounted_ms = time_mono_ms() + UNMOUNTED_WAIT_MS;
 	bool readers = false;
 	int err;
 
@@ -179,7 +182,8 @@ int volume_lock_take(struct volume_lock *lock, int dir_fd, const char *path, boo
 			readers = true;
 			continue;
 		}
-		if (!(holder.closing || is_unmounted(&holder)) || time_mono_ms() >= deadline_ms)
+		if (time_mono_ms() >= (holder.closing ? deadline_ms : unmounted_ms) ||
+			!(holder.closing || is_unmounted(&holder)))
 			return refuse_busy(lock, &holder, diag);
 		await_end(holder.pid);
 	}
