@@ -65,7 +65,8 @@ def test_a_save_that_failed_gives_its_space_back(small):
         done = small.run('dd if=/dev/zero of="$1" bs=1M count=100', name)
         assert done.returncode != 0 and "No space left" in done.stderr
         wait_until(lambda: small.saves(name) == [], "the failed save to be dropped", 10)
-        assert os.statvfs(small.path).f_bavail * os.statvfs(small.path).f_frsize > 16 << 20
+        wait_until(lambda: os.statvfs(small.path).f_bavail * os.statvfs(small.path).f_frsize > 16 << 20,
+                   "its space to be free again", 10)
     assert small.sh("cat f; rm -f new; echo new > f; cat f") == "old\nnew\n"
 
 
