@@ -329,6 +329,7 @@ static void finish(struct fs *fs)
 	while (__atomic_load_n(&fs->maintaining, __ATOMIC_ACQUIRE))
 		usleep(1000);
 	root_visit(fs, finish_tree);
+	ops_handles_drop();
 	notify_stop(fs);
 	redirect_clear();
 	finish_nodes(fs);

@@ -14,6 +14,8 @@ void notify_stop(struct fs *fs);
 
 /* The next walk of each name of the file asks again. Queued; any lock up to LOCK_TIMER may be held. */
 void notify_names(struct fs *fs, struct file *file);
+/* The same at once, for who waits for it; queued when too many do so. No lock may be held, and no request that holds a directory. */
+void notify_names_now(struct fs *fs, struct file *file);
 /* A name that has come to life without the kernel's doing. */
 void notify_name(struct fs *fs, struct file *dir, const char *name);
 /* The attributes of the node are asked for again; sent at once. No lock may be held. */

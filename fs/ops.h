@@ -12,7 +12,8 @@ extern const struct fuse_lowlevel_ops ops_table;
 
 /* An open file. */
 struct handle {
-	struct node *node; /* with a reference */
+	struct handle *next, *prev; /* all of them: releases may get lost at the end of a mount */
+	struct node *node;	    /* with a reference */
 	struct save *save; /* with a reference; NULL unless it was opened on a staged save */
 	int fd;		   /* of a reader; -1: none yet */
 	int64_t limit_bytes;
@@ -31,6 +32,12 @@ static inline bool is_root(fuse_ino_t id)
 	return id == FUSE_ROOT_ID;
 }
 
+/* With fd -1 and no limit; NULL: no memory. node may be NULL. It is in the list of all handles. */
+struct handle *ops_handle_new(struct node *node);
+/* Frees it; its writing has ended. */
+void ops_handle_free(struct handle *handle);
+/* At the end: frees what was never released. */
+void ops_handles_drop(void);
 /* A handle that the kernel does not know, or no more: ends its writing, and frees it. */
 void ops_close(struct handle *handle);
 

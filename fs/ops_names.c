@@ -384,7 +384,7 @@ void op_create(
 
 	if (!dir)
 		return;
-	handle = calloc(1, sizeof(*handle));
+	handle = ops_handle_new(NULL);
 	request_process(req, &process);
 	actor_get(&actor, &process, ctx->uid, ctx->gid);
 	err = handle ? volume_next_number(dir->tree->journal->volume, &what.number) : -ENOMEM;
@@ -394,8 +394,6 @@ void op_create(
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = -ESTALE;
 	if (!err) {
-		handle->fd = -1;
-		handle->limit_bytes = INT64_MAX;
 		handle->append = fi->flags & O_APPEND;
 		err = handle->append
 			      ? begin_appended(file, entry, &actor, handle)
@@ -405,7 +403,8 @@ void op_create(
 		file_unref(file);
 	}
 	if (err) {
-		free(handle);
+		if (handle)
+			ops_handle_free(handle);
 		fuse_reply_err(req, -err);
 		return;
 	}

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <utlist.h>
 
 #include "fs/ops.h"
 #include "fs/redirect.h"
@@ -48,13 +49,42 @@ static void send_round(struct opening *opening)
 	fuse_reply_err(opening->req, ESTALE);
 }
 
-static void close_handle(struct handle *handle)
+static struct {
+	struct lock lock; /* protects the list */
+	struct handle *first;
+} handles = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF}};
+
+struct handle *ops_handle_new(struct node *node)
 {
+	struct handle *handle = calloc(1, sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->node = node ? node_ref(node) : NULL;
+	handle->fd = -1;
+	handle->limit_bytes = INT64_MAX;
+	lock_take(&handles.lock);
+	DL_APPEND(handles.first, handle);
+	lock_drop(&handles.lock);
+	return handle;
+}
+
+void ops_handle_free(struct handle *handle)
+{
+	lock_take(&handles.lock);
+	DL_DELETE(handles.first, handle);
+	lock_drop(&handles.lock);
 	if (handle->fd >= 0)
 		close(handle->fd);
 	save_unref(handle->save);
 	node_unref(handle->node, 1);
 	free(handle);
+}
+
+void ops_handles_drop(void)
+{
+	while (handles.first)
+		ops_handle_free(handles.first);
 }
 
 static void end_writing(struct handle *handle)
@@ -80,18 +110,15 @@ static void end_writing(struct handle *handle)
 void ops_close(struct handle *handle)
 {
 	end_writing(handle);
-	close_handle(handle);
+	ops_handle_free(handle);
 }
 
 static struct handle *handle_new(struct opening *opening)
 {
-	struct handle *handle = calloc(1, sizeof(*handle));
+	struct handle *handle = ops_handle_new(opening->node);
 
 	if (!handle)
 		return NULL;
-	handle->node = node_ref(opening->node);
-	handle->fd = -1;
-	handle->limit_bytes = INT64_MAX;
 	handle->append = opening->fi.flags & O_APPEND;
 	return handle;
 }
@@ -110,7 +137,7 @@ static void reply_open(struct opening *opening, struct handle *handle)
 static void fail(struct opening *opening, struct handle *handle, int err)
 {
 	if (handle)
-		close_handle(handle);
+		ops_handle_free(handle);
 	fuse_reply_err(opening->req, -err);
 }
 
@@ -237,7 +264,7 @@ static void open_live(struct opening *opening)
 	}
 	if (!handle || err) {
 		if (err == -ESTALE && opening->state == REDIRECT_NONE) {
-			close_handle(handle);
+			ops_handle_free(handle);
 			send_round(opening);
 		} else {
 			fail(opening, handle, handle ? err : -ENOMEM);
@@ -483,7 +510,7 @@ static void open_staged(struct opening *opening)
 		return;
 	}
 	if (err == -ESTALE) {
-		close_handle(handle);
+		ops_handle_free(handle);
 		open_node(opening);
 		return;
 	}

@@ -619,8 +619,8 @@ void save_finish_all(struct file *file)
 		lock_drop(&file->lock);
 		if (!save)
 			break;
-		if (save->state != SAVE_CLOSING || save_publish(save) != 0) {
-			if (save->written)
+		if ((save->state != SAVE_CLOSING && !save->flushed_ms) || save_publish(save) != 0) {
+			if (save->written && save->state != SAVE_GONE)
 				log_warning("tree %s: a save by %s (%s, process %d) was not closed "
 					    "at the end: dropped",
 					file->tree->info.name, save->actor.user,
