@@ -311,7 +311,7 @@ int live_release(struct node *node)
 {
 	struct file *file = node->file;
 	struct live *live;
-	bool last, over;
+	bool last, over, superseded;
 	int err;
 
 	lock_take(&file->lock);
@@ -327,10 +327,12 @@ int live_release(struct node *node)
 	lock_drop(&live->io_lock);
 	lock_take(&file->lock);
 	over = --live->settlers == 0 && node->live != live;
+	superseded = node->superseded;
 	lock_drop(&file->lock);
-	if (over) {
+	/* It went on top of what had gone on top of it. */
+	if (superseded)
 		notify_names(tree_fs(file->tree), file);
+	if (over)
 		live_free(live);
-	}
 	return err;
 }

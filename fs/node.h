@@ -31,7 +31,6 @@ struct node {
 	int64_t object; /* 0: empty, nothing was published yet */
 	int64_t size_bytes, blocks, mtime_ns;
 	bool superseded;
-	bool cached_name; /* a name was answered with a long timeout */
 
 	struct live *live; /* LIVE; also while a failed settling waits to be tried again */
 	struct save *save; /* STAGED; NULL while nobody has opened it, or when it was given up */

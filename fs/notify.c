@@ -119,30 +119,6 @@ void notify_names(struct fs *fs, struct file *file)
 		enqueue(file->tree, names[i].dir, names[i].name.bytes);
 }
 
-/* Each may wait for somebody who waits for this daemon in turn: some threads stay free to serve them. */
-#define NOW_MAX 4
-
-void notify_names_now(struct fs *fs, struct file *file)
-{
-	static _Atomic int now;
-	struct file_name names[NAMES_MAX];
-	struct notice notice = {.tree = file->tree};
-	size_t count;
-
-	if (++now > NOW_MAX) {
-		now--;
-		notify_names(fs, file);
-		return;
-	}
-	count = file_names(file, names, NAMES_MAX);
-	for (size_t i = 0; i < count && i < NAMES_MAX; i++) {
-		notice.dir = names[i].dir;
-		notice.name = names[i].name;
-		send_notice(fs, &notice);
-	}
-	now--;
-}
-
 void notify_name(struct fs *fs, struct file *dir, const char *name)
 {
 	(void)fs;

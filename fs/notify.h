@@ -2,7 +2,9 @@
  * notify: the kernel is told that what it caches is out of date.
  *
  * Names are told of by a thread of its own: the kernel takes the directory's lock for it
- * (fuse_reverse_inval_entry), which somebody may hold who waits for this daemon.
+ * (fuse_reverse_inval_entry), which somebody may hold who waits for this daemon. Should the daemon be killed in just that
+ * moment, both wait until the connection is aborted. So it is done only where nothing else will do: names of a file that is being
+ * saved, or that has several, are answered without a timeout instead.
  */
 #ifndef INTACTFS_FS_NOTIFY_H
 #define INTACTFS_FS_NOTIFY_H
@@ -14,8 +16,6 @@ void notify_stop(struct fs *fs);
 
 /* The next walk of each name of the file asks again. Queued; any lock up to LOCK_TIMER may be held. */
 void notify_names(struct fs *fs, struct file *file);
-/* The same at once, for who waits for it; queued when too many do so. No lock may be held, and no request that holds a directory. */
-void notify_names_now(struct fs *fs, struct file *file);
 /* A name that has come to life without the kernel's doing. */
 void notify_name(struct fs *fs, struct file *dir, const char *name);
 /* The attributes of the node are asked for again; sent at once. No lock may be held. */

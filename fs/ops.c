@@ -82,14 +82,14 @@ double ops_attr_timeout_locked(struct node *node)
 
 void ops_entry_locked(struct node *node, bool busy, struct fuse_entry_param *ret_entry)
 {
+	/* A save by another of its names is not to be told of. */
+	busy = busy || (S_ISREG(node->file->attr.mode) && node->file->attr.nlink > 1);
 	*ret_entry = (struct fuse_entry_param){
 		.ino = node_id(node),
 		.generation = 1,
 		.attr_timeout = ops_attr_timeout_locked(node),
 		.entry_timeout = busy ? 0 : CACHE_LONG_S,
 	};
-	if (!busy)
-		node->cached_name = true;
 	node_stat_locked(node, &ret_entry->attr);
 }
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "fs/notify.h"
 #include "fs/ops.h"
 
 /* The live file that a writer's handle works on; NULL when it works on a staged save. */
@@ -144,9 +143,6 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		save->flushed_ms = time_mono_ms();
 		lock_drop(&save->file->lock);
 	}
-	/* The kernel would go on to show what it has by the file's other names. */
-	if (!err && file_attr(save->file).nlink > 1)
-		notify_names_now(request_fs(req), save->file);
 	fuse_reply_err(req, -err);
 }
 

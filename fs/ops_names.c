@@ -463,6 +463,8 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 		return;
 	}
 	ops_tell_others(file, NULL);
+	/* The name it had so far may be known for long. */
+	notify_names(request_fs(req), file);
 	reply_new(req, file_ref(file));
 }
 
@@ -503,16 +505,15 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* What was closed of a file is published before its name goes; before it moves, what was just written, too. */
-static bool publish_named(struct file *dir, const char *name, bool written)
+static void publish_named(struct file *dir, const char *name, bool written)
 {
 	struct file *file;
-	bool published;
 
 	if (tree_lookup(dir, name, &file, NULL) != 1)
-		return false;
-	published = S_ISREG(file->attr.mode) && ops_publish_closed(file, written);
+		return;
+	if (S_ISREG(file->attr.mode))
+		ops_publish_closed(file, written);
 	file_unref(file);
-	return published;
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
@@ -520,13 +521,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 {
 	struct file *from = ops_directory(req, parent), *to;
 	struct actor actor;
-	struct fs *fs;
-	bool published;
 	int err;
 
 	if (!from)
 		return;
-	fs = request_fs(req);
 	/* Trees are filesystems of their own, and the root is none of them. */
 	if (is_root(to_parent)) {
 		fuse_reply_err(req, EXDEV);
@@ -535,16 +533,11 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	to = ops_directory(req, to_parent);
 	if (!to)
 		return;
-	published = publish_named(from, name, true);
-	published |= publish_named(to, to_name, false);
+	publish_named(from, name, true);
+	publish_named(to, to_name, false);
 	request_actor(req, &actor);
 	err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (err == -ENOENT && is_history(from, name))
 		err = -EROFS;
-	if (!err && published) {
-		/* The kernel moves what it knew by the name; that was superseded just now. */
-		notify_name(fs, to, to_name);
-		notify_name(fs, from, name);
-	}
 	fuse_reply_err(req, -err);
 }

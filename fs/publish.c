@@ -30,7 +30,6 @@ struct publishing {
 	struct save *save;
 	enum publish_how how;
 	struct live *live;
-	bool tell; /* names stand for a node that was superseded, and the kernel may not ask */
 };
 
 /* The save's own node, now that the save is over: the head, or something that only those see who have it open. */
@@ -64,7 +63,6 @@ static void on_applied(struct publish *publish)
 	struct file *file = save->successor ? save->successor : save->file;
 	bool version = publish->outcome == PUBLISH_VERSION;
 
-	publishing->tell = version && file->head && file->head->cached_name;
 	if (version || publishing->how == HOW_LIVE)
 		node_supersede_locked(file, &publish->before);
 	if (publishing->how == HOW_LIVE) {
@@ -213,8 +211,9 @@ int save_publish(struct save *save)
 		settle_node_locked(save, &publishing.publish, false);
 	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
-	if (publishing.tell)
-		notify_names(fs, save->successor ? save->successor : save->file);
+	/* While a file is being saved, its names are answered without a timeout; its successor's were not. */
+	if (save->successor)
+		notify_names(fs, save->successor);
 	save_end(save, waiting, next);
 	save_unref(save);
 	return 0;
@@ -255,7 +254,6 @@ int save_snapshot(struct save *save)
 	waiting = park_claim_all_locked(&save->parked);
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
-	notify_names(tree_fs(save->file->tree), save->file);
 	park_resume(next, PARK_DONE);
 	park_resume(waiting, PARK_DONE);
 	return 0;
@@ -295,7 +293,6 @@ int save_go_live(struct save *save)
 	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
-	notify_names(tree_fs(save->file->tree), save->file);
 	save_end(save, waiting, next);
 	return 0;
 }

@@ -1,9 +1,17 @@
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tools/cli.h"
 #include "tools/mounts.h"
 #include "tools/print.h"
+
+#define ANSWER_MS 3000
 
 static void print_head(const json_t *status)
 {
@@ -152,7 +160,34 @@ static const char *reason(int err)
 		return "permission denied: mounted by another user without allow_other";
 	if (err == ENOTCONN)
 		return "its daemon has died: 'intactfs unmount' it";
+	if (err == ETIMEDOUT)
+		return "it does not answer";
 	return err == EBADMSG ? "its status is not readable" : strerror(err);
+}
+
+/* A mount whose daemon hangs would keep whoever looks at it: a child looks first, who can be killed. */
+static bool answers(const char *file)
+{
+	struct pollfd end = {.events = POLLIN};
+	pid_t pid = fork();
+	bool ended;
+
+	if (pid == 0) {
+		int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+		_exit(fd >= 0 ? 0 : 1);
+	}
+	if (pid < 0)
+		return true;
+	end.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	ended = end.fd < 0 || poll(&end, 1, ANSWER_MS) != 0;
+	if (end.fd >= 0)
+		close(end.fd);
+	if (!ended)
+		kill(pid, SIGKILL);
+	/* What hangs beyond a kill is left to init. */
+	waitpid(pid, NULL, ended ? 0 : WNOHANG);
+	return ended;
 }
 
 /* Other people's mounts, which cannot be asked, are named; they are no failure of this command. */
@@ -167,7 +202,7 @@ static int status_all(bool as_json)
 	for (size_t i = 0; i < mounts.count; i++) {
 		autofree char *file = cli_format("%s/.intactfs/status", mounts.points[i]);
 		json_t *status = NULL;
-		int err = cli_read_json(file, &status);
+		int err = answers(file) ? cli_read_json(file, &status) : ETIMEDOUT;
 
 		if (as_json) {
 			json_array_append_new(all,
