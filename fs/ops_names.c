@@ -14,6 +14,8 @@
 #include "fs/virtual.h"
 #include "meta/namespace.h"
 
+static void lookup_resume(struct parked *parked, enum park_end end);
+
 static void reply_virtual(fuse_req_t req, struct node *node)
 {
 	struct fuse_entry_param entry = {.ino = node_id(node), .generation = 1};
@@ -82,6 +84,30 @@ static void lookup_missing(fuse_req_t req, struct file *dir, const char *name)
 		reply_virtual(req, node);
 }
 
+/* What was closed just now belongs to the history that is asked for: its release is waited for, as by who asks for the file.
+ * True when the request was parked. */
+static bool history_waits(fuse_req_t req, struct node *parent, const char *name)
+{
+	autofree char *base = strndup(name, strlen(name) - 2);
+	struct save *releasing = NULL;
+	struct process process;
+	struct parked *parked;
+	struct file *file;
+
+	if (!base || tree_lookup(parent->file, base, &file, NULL) != 1)
+		return false;
+	request_process(req, &process);
+	parked = park_new(req, file, parent, name, NULL, &process, lookup_resume);
+	lock_take(&file->lock);
+	if (parked && (releasing = save_releasing_locked(file, &process)))
+		park_for_publish_locked(parked, &releasing->parked, RELEASE_WAIT_MS);
+	lock_drop(&file->lock);
+	if (parked && !releasing)
+		park_drop(parked);
+	file_unref(file);
+	return releasing;
+}
+
 static bool is_history(struct file *dir, const char *name)
 {
 	struct node *node;
@@ -146,8 +172,6 @@ static void follow_redirect(fuse_req_t req, struct file *file)
 	file_unref(origin);
 }
 
-static void lookup_resume(struct parked *parked, enum park_end end);
-
 /* Takes over the reference of file. patient: a release that is on its way is waited for. */
 static void lookup_file(
 	fuse_req_t req, struct node *parent, const char *name, struct file *file, bool patient)
@@ -202,6 +226,8 @@ static void lookup_real(fuse_req_t req, struct node *parent, const char *name, b
 		follow_redirect(req, err == 1 ? file : NULL);
 	if (err == 1)
 		lookup_file(req, parent, name, file, patient);
+	else if (err == 0 && patient && ends_in_history(name) && history_waits(req, parent, name))
+		return;
 	else if (err == 0 || (err == -ENAMETOOLONG && ends_in_history(name)))
 		lookup_missing(req, parent->file, name);
 	else

@@ -431,7 +431,7 @@ def test_a_file_of_2_gib(mount):
         f.write(b"begin")
         f.seek(size - 3)
         f.write(b"end")
-    mount.settled("f")
+    mount.settled("f", 100)
     status = (mount.path / "f").stat()
     assert status.st_size == size
     assert status.st_blocks * 512 < 1 << 20, "a sparse file"

@@ -200,9 +200,9 @@ class Mount:
         """Waits until count savers wait for the turn of path."""
         wait_until(lambda: len(self.turn(path)["waiting"]) == count, f"{count} waiting for {path}")
 
-    def settled(self, path):
+    def settled(self, path, seconds=20):
         """Waits until no save of path is under way: RELEASE, which publishes, comes after close has returned."""
-        wait_until(lambda: not self.saves(path), f"saves of {path} to be published")
+        wait_until(lambda: not self.saves(path), f"saves of {path} to be published", seconds)
 
     def log(self, path):
         """What `intactfs log --json` says."""
