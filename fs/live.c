@@ -58,7 +58,8 @@ static int open_object(struct live *live, const struct content *head)
 	err = volume_next_number(journal->volume, &live->object);
 	if (!err)
 		err = object_stage(&journal->objects, live->object, &live->fd);
-	return err ? err : object_publish(&journal->objects, live->object);
+	live->staged = !err;
+	return err;
 }
 
 /* True when the file is live now, with one more writer. */
@@ -104,6 +105,8 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry)
 	}
 	lock_drop(&file->lock);
 	if (err || joined) {
+		if (live->staged)
+			object_unstage(&file->tree->journal->objects, live->object);
 		live_free(live);
 		return err;
 	}
@@ -277,6 +280,14 @@ static int settle(struct live *live)
 	return 0;
 }
 
+/* A new object stays in stage/, where a crash leaves nothing behind, until a version names it. */
+static void place_object(struct live *live)
+{
+	if (live->staged && live->named_bytes > 0)
+		live->staged = object_publish(&live->node->file->tree->journal->objects,
+				       live->object) != 0;
+}
+
 /* Under io_lock: settled, unless somebody else did it meanwhile. When somebody opened the file for writing while it settled, it is
  * marked as live again before anybody else can settle it. */
 static int settle_held(struct live *live)
@@ -297,14 +308,16 @@ static int settle_held(struct live *live)
 			file->tree->info.name, strerror(-err));
 		return err;
 	}
+	place_object(live);
 	lock_take(&file->lock);
 	mine = node->live == live;
 	lock_drop(&file->lock);
 	if (mine)
 		return version_set_live(file, live->object);
-	if (live->named_bytes == 0)
-		object_remove(&file->tree->journal->objects, live->object);
-	return 0;
+	if (live->named_bytes > 0)
+		return 0;
+	return live->staged ? object_unstage(&file->tree->journal->objects, live->object)
+			    : object_remove(&file->tree->journal->objects, live->object);
 }
 
 int live_release(struct node *node)

@@ -25,6 +25,7 @@
 #include "fs/redirect.h"
 #include "fs/root.h"
 #include "fs/timer.h"
+#include "fs/watch.h"
 #include "journal/log.h"
 
 #define DRAIN_S	    10
@@ -37,6 +38,7 @@ static struct {
 	pthread_t main_thread, signal_thread;
 	int ready_fd; /* told when the mount answers; -1 in the foreground */
 	struct timer maintain;
+	pid_t watcher;
 	sig_atomic_t over;
 } self;
 
@@ -321,6 +323,7 @@ static void finish_nodes(struct fs *fs)
 
 static void finish(struct fs *fs)
 {
+	watch_stop(self.watcher);
 	volume_closing(fs->volume);
 	self.over = 1;
 	pthread_kill(self.signal_thread, SIGTERM);
@@ -345,6 +348,9 @@ static int serve(struct fs *fs)
 	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(config, MAX_THREADS);
 	self.main_thread = pthread_self();
+	self.watcher = watch_start(fs->mountpoint);
+	if (self.watcher < 0)
+		log_warning("no watcher: %s", strerror((int)-self.watcher));
 	if (!err)
 		err = timers_start();
 	if (!err)

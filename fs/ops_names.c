@@ -211,10 +211,12 @@ static void lookup_file(
 	if (parked)
 		park_drop(parked);
 	file_unref(file);
-	if (node)
-		ops_reply_entry(req, &entry, node);
-	else
+	if (!node) {
 		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	redirect_answer(fuse_req_ctx(req)->pid, node);
+	ops_reply_entry(req, &entry, node);
 }
 
 static void lookup_real(fuse_req_t req, struct node *parent, const char *name, bool patient)

@@ -13,6 +13,7 @@ struct redirect {
 	struct node *node; /* with a reference, so that its address is not used again */
 	int64_t set_ms;
 	bool looked_up, to_save;
+	const struct node *answer; /* to compare with, not to follow */
 	UT_hash_handle hh;
 };
 
@@ -86,6 +87,19 @@ struct file *redirect_lookup(pid_t tid, bool *ret_to_save)
 	return file;
 }
 
+void redirect_answer(pid_t tid, const struct node *node)
+{
+	struct redirect *redirect;
+
+	if (__atomic_load_n(&redirects.count, __ATOMIC_RELAXED) == 0)
+		return;
+	lock_take(&redirects.lock);
+	redirect = find(tid);
+	if (redirect)
+		redirect->answer = node;
+	lock_drop(&redirects.lock);
+}
+
 enum redirect_state redirect_end(pid_t tid, struct node *node)
 {
 	enum redirect_state state = REDIRECT_NONE;
@@ -97,7 +111,8 @@ enum redirect_state redirect_end(pid_t tid, struct node *node)
 	redirect = take(find(tid));
 	lock_drop(&redirects.lock);
 	if (redirect && time_mono_ms() - redirect->set_ms < FRESH_MS)
-		state = redirect->looked_up	 ? REDIRECT_ROUND
+		state = redirect->looked_up
+				? (redirect->answer == node ? REDIRECT_ROUND : REDIRECT_NONE)
 			: redirect->node == node ? REDIRECT_BACK
 						 : REDIRECT_NONE;
 	drop(redirect);

@@ -13,7 +13,7 @@
 enum redirect_state {
 	REDIRECT_NONE,
 	REDIRECT_BACK,	/* it came back to the same node, and walked no path */
-	REDIRECT_ROUND, /* it walked the path anew */
+	REDIRECT_ROUND, /* it walked the path anew, and was answered this node */
 };
 
 /* Remembers that the thread was sent round from this node; to_save: it is to open the file for writing. */
@@ -21,6 +21,8 @@ void redirect_set(pid_t tid, struct node *node, bool to_save);
 /* The thread looks a name up: it does walk a path, whose last name is the first that is a regular file. The file that it was
  * sent round from, with a reference, or NULL. */
 struct file *redirect_lookup(pid_t tid, bool *ret_to_save);
+/* What that lookup is answered with. */
+void redirect_answer(pid_t tid, const struct node *node);
 /* The thread opens the node (or makes a file: NULL): its redirect, if there was one, is over. */
 enum redirect_state redirect_end(pid_t tid, struct node *node);
 /* Forgets all; at the end. */

@@ -148,6 +148,7 @@ struct live {
 	int64_t named_bytes; /* as much of the object as versions name; 0: nothing or moved away */
 	int64_t mtime_ns;    /* file->lock; of the last write */
 	bool written;	     /* file->lock; ever */
+	bool staged;	     /* the object is in stage/ */
 	bool clear_setid;
 };
 

@@ -340,3 +340,36 @@ def test_requests_after_a_kill_fail_and_do_not_hang(mount):
     mount.kill()
     mount.start()
     assert mount.sh("cat f") == "x\n"
+
+
+BUSY = """
+import os, random, sys
+rng = random.Random(sys.argv[1])
+print("begun", flush=True)
+try:
+    while True:
+        a, b = (rng.choice("abcd") for _ in range(2))
+        try:
+            rng.choice([lambda: open(a, "w").write("text"), lambda: os.rename(a, b), lambda: os.link(a, b),
+                        lambda: os.unlink(a), lambda: os.truncate(a, 1), lambda: open(a, "a").write("more")])()
+        except (FileNotFoundError, FileExistsError):
+            pass
+except OSError:
+    print("over", flush=True)
+"""
+
+
+def test_a_killed_daemon_lets_everybody_go(mount, soak):
+    """The kernel may be in the middle of being told of a name: programs must get their error all the same."""
+    for turn in range(soak or 4):
+        jobs = [mount.popen([sys.executable, "-c", BUSY, f"{turn}.{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                for i in range(6)]
+        for job in jobs:
+            assert job.stdout.readline() == "begun\n"
+        seq = mount.log("")[0]["seq"]
+        wait_until(lambda: mount.log("")[0]["seq"] > seq + 50, "the programs to be busy")
+        mount.kill()
+        for job in jobs:
+            said = job.communicate(timeout=20)
+            assert said == ("over\n", ""), said
+        mount.remount()
