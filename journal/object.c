@@ -238,20 +238,48 @@ static void hash_state_free(XXH3_state_t **state)
 	XXH3_freeState(*state);
 }
 
+/* How far a hole reaches that begins at offset; offset itself when there is data, or nobody knows. */
+static int64_t hole_end(int fd, int64_t offset, int64_t length_bytes)
+{
+	off_t data = lseek(fd, offset, SEEK_DATA);
+
+	if (data < 0)
+		return errno == ENXIO ? length_bytes : offset;
+	return data < length_bytes ? data : length_bytes;
+}
+
+static bool is_shorter(int fd, int64_t length_bytes)
+{
+	struct stat st;
+
+	return fstat(fd, &st) != 0 || st.st_size < length_bytes;
+}
+
+/* Holes are hashed as the zeros that they read as, without filling the page cache with them. */
 int object_hash(int fd, int64_t length_bytes, struct object_hash *ret_hash)
 {
 	__attribute__((cleanup(hash_state_free))) XXH3_state_t *state = XXH3_createState();
 	autofree char *buf = block_alloc(length_bytes);
 	XXH128_canonical_t canonical;
-	int64_t offset = 0;
+	int64_t offset = 0, hole = 0;
 
 	if (!state || !buf)
 		return -ENOMEM;
+	if (is_shorter(fd, length_bytes))
+		return -EUCLEAN;
 	XXH3_128bits_reset(state);
 	while (offset < length_bytes) {
 		size_t n = block_bytes(length_bytes - offset);
-		int err = read_full(fd, buf, n, offset);
+		int err = 0;
 
+		if (offset >= hole)
+			hole = hole_end(fd, offset, length_bytes);
+		if (offset < hole) {
+			n = (int64_t)n > hole - offset ? (size_t)(hole - offset) : n;
+			memset(buf, 0, n);
+		} else {
+			err = read_full(fd, buf, n, offset);
+		}
 		if (err)
 			return err;
 		XXH3_128bits_update(state, buf, n);
