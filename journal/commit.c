@@ -16,6 +16,8 @@
 
 #define BATCH_MAX	      64
 #define COMMITS_PER_LOG_CHECK 128
+/* A log larger than this is checkpointed in the background. */
+#define LOG_LIMIT_BYTES (8 << 20)
 
 int txn_names_object(struct txn *txn, int64_t object)
 {
@@ -138,7 +140,8 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 				batch[i]->apply(batch[i]);
 	}
 	pthread_rwlock_unlock(&journal->coherence);
-	if (++journal->commits % COMMITS_PER_LOG_CHECK == 0)
+	if (++journal->commits % COMMITS_PER_LOG_CHECK == 0 &&
+		sql_log_bytes(journal->writer) > LOG_LIMIT_BYTES)
 		__atomic_store_n(&journal->wants_checkpoint, true, __ATOMIC_RELEASE);
 	if (err == -EIO || err == -EUCLEAN) {
 		log_error("%s: a commit failed (%s): no more changes are taken", journal->path,

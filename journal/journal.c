@@ -12,8 +12,6 @@
 #include "journal/log.h"
 #include "journal/schema.h"
 
-/* A log larger than this is checkpointed in the background. */
-#define LOG_LIMIT_BYTES (8 << 20)
 /* A journal up to this size is checked whole at every mount; a larger one only after an unclean
  * end. */
 #define CHECK_LIMIT_BYTES (32 << 20)
@@ -284,17 +282,15 @@ int journal_sync(struct journal *journal)
 
 int journal_maintain(struct journal *journal)
 {
-	int err = 0;
+	int err;
 
 	if (journal->readonly ||
 		!__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
 		return 0;
 	pthread_mutex_lock(&journal->sync_mutex);
-	if (sql_log_bytes(journal->keeper) > LOG_LIMIT_BYTES) {
-		err = sync_held(journal);
-		if (!err)
-			err = sql_checkpoint(journal->keeper);
-	}
+	err = sync_held(journal);
+	if (!err)
+		err = sql_checkpoint(journal->keeper);
 	pthread_mutex_unlock(&journal->sync_mutex);
 	return err;
 }

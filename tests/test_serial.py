@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from lib.procs import wait_until
+
 
 def test_twenty_processes_make_directories_at_once(mount):
     for turn in range(10):
@@ -86,3 +88,12 @@ def test_counting_under_a_lock_of_its_own_loses_nothing(mount):
         done
         wait""")
     assert (mount.path / "n").read_text() == "100\n"
+
+
+def test_a_long_log_is_checkpointed_while_mounted(mount):
+    journal = mount.volume / "trees" / mount.path.name / "journal.db"
+    before = journal.stat().st_size
+    for i in range(900):
+        (mount.path / "f").write_text(str(i))
+    wait_until(lambda: journal.stat().st_size > before, "the journal to take over what its log holds")
+    assert (mount.path / "f").read_text() == "899"
