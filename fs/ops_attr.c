@@ -148,7 +148,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	bool sent;
 
 	request_process(req, &process);
-	sent = redirect_end(process.tid, node) != REDIRECT_NONE;
+	sent = redirect_end(process.tid, node, true) != REDIRECT_NONE;
 	lock_take(&node->file->lock);
 	kind = node->kind;
 	lock_drop(&node->file->lock);

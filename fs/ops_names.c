@@ -226,6 +226,9 @@ static void lookup_real(fuse_req_t req, struct node *parent, const char *name, b
 
 	if (err != 1 || S_ISREG(file->attr.mode))
 		follow_redirect(req, err == 1 ? file : NULL);
+	/* The kernel may look once more; should the walk end here, no node is what it led to. */
+	if (err == 0)
+		redirect_answer(fuse_req_ctx(req)->pid, NULL);
 	if (err == 1)
 		lookup_file(req, parent, name, file, patient);
 	else if (err == 0 && patient && ends_in_history(name) && history_waits(req, parent, name))
@@ -436,7 +439,7 @@ void op_create(
 		fuse_reply_err(req, -err);
 		return;
 	}
-	redirect_end(process.tid, NULL);
+	redirect_end(process.tid, NULL, true);
 	lock_take(&handle->node->file->lock);
 	node_ref_locked(handle->node); /* the kernel's */
 	ops_entry_locked(handle->node, handle->save != NULL, &reply);

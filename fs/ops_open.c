@@ -560,7 +560,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	request_process(req, &opening.process);
 	if (opening.node->kind != NODE_VIRTUAL)
-		opening.state = redirect_end(opening.process.tid, opening.node);
+		opening.state = redirect_end(opening.process.tid, opening.node,
+			for_writing(&opening) && !is_append(&opening));
 	open_node(&opening);
 }
 

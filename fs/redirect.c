@@ -100,7 +100,7 @@ void redirect_answer(pid_t tid, const struct node *node)
 	lock_drop(&redirects.lock);
 }
 
-enum redirect_state redirect_end(pid_t tid, struct node *node)
+enum redirect_state redirect_end(pid_t tid, struct node *node, bool to_save)
 {
 	enum redirect_state state = REDIRECT_NONE;
 	struct redirect *redirect;
@@ -110,7 +110,8 @@ enum redirect_state redirect_end(pid_t tid, struct node *node)
 	lock_take(&redirects.lock);
 	redirect = take(find(tid));
 	lock_drop(&redirects.lock);
-	if (redirect && time_mono_ms() - redirect->set_ms < FRESH_MS)
+	if (redirect && redirect->to_save == to_save &&
+		time_mono_ms() - redirect->set_ms < FRESH_MS)
 		state = redirect->looked_up
 				? (redirect->answer == node ? REDIRECT_ROUND : REDIRECT_NONE)
 			: redirect->node == node ? REDIRECT_BACK

@@ -23,8 +23,9 @@ void redirect_set(pid_t tid, struct node *node, bool to_save);
 struct file *redirect_lookup(pid_t tid, bool *ret_to_save);
 /* What that lookup is answered with. */
 void redirect_answer(pid_t tid, const struct node *node);
-/* The thread opens the node (or makes a file: NULL): its redirect, if there was one, is over. */
-enum redirect_state redirect_end(pid_t tid, struct node *node);
+/* The thread opens the node (or makes a file: NULL): its redirect, if there was one, is over. One that was
+ * for something else, or led to something else, does not count. */
+enum redirect_state redirect_end(pid_t tid, struct node *node, bool to_save);
 /* Forgets all; at the end. */
 void redirect_clear(void);
 
