@@ -19,6 +19,8 @@
 /* A writer that comes back before its last save was released. */
 #define REOPEN_WAIT_MS 200
 
+#define LOOKS_MAX 5
+
 struct opening {
 	fuse_req_t req;
 	struct node *node;
@@ -28,6 +30,7 @@ struct opening {
 	enum redirect_state state; /* a second ESTALE would reach the program */
 	bool waited;
 	bool queued; /* it had its time in the queue of turns */
+	int looks;   /* how often its object was gone when it was opened */
 };
 
 static void open_node(struct opening *opening);
@@ -144,7 +147,7 @@ static void fail(struct opening *opening, struct handle *handle, int err)
 static void publish_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, false};
+		parked->entry, (enum redirect_state)parked->redirect_state, true, false, 0};
 
 	if (end == PARK_INTERRUPTED)
 		fuse_reply_err(parked->req, EINTR);
@@ -205,6 +208,12 @@ static void open_for_reading(struct opening *opening)
 	handle = handle_new(opening);
 	if (handle && object)
 		err = version_open(node->file->tree, object, &handle->fd);
+	/* A live file settled, and its content moved, between the look and the open: look again. */
+	if (err == -ENOENT && opening->looks++ < LOOKS_MAX) {
+		ops_handle_free(handle);
+		open_node(opening);
+		return;
+	}
 	/* What was never published is served once it is there. */
 	opening->fi.direct_io = !object;
 	if (!handle || err)
@@ -278,7 +287,7 @@ static void open_live(struct opening *opening)
 static void turn_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, true};
+		parked->entry, (enum redirect_state)parked->redirect_state, true, true, 0};
 	struct file *file = parked->file;
 	struct parked *next = NULL;
 	struct save *save = NULL;
