@@ -467,7 +467,9 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 		return err;
 	/* What was closed, and is not released, is a version of its own. */
 	if (!begin && for_writing(opening) && save_is_closed(save))
-		save_snapshot(save);
+		err = save_snapshot(save);
+	if (err)
+		return err;
 	lock_take(&save->file->lock);
 	if (save->state == SAVE_GONE || save->state == SAVE_PUBLISHING) {
 		err = -ESTALE;

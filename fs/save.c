@@ -625,6 +625,9 @@ void save_finish_all(struct file *file)
 					    "at the end: dropped",
 					file->tree->info.name, save->actor.user,
 					save->actor.program, save->actor.pid);
+			/* What was recorded as closing is the next mount's to publish: its object stays. */
+			if (save->closed_ms && !save->failed)
+				save->sealed = true;
 			save_abandon(save);
 		}
 		save_unref(save);
