@@ -6,14 +6,22 @@
 /*
  * tree       one row. durable_seq: what a loss of power cannot take. clean: 1 after a clean end
  * node       a file, directory, link or special file. ino changes when a content is replaced
- * entry      a name in a directory, and its lineage: the row outlives the file (node is then NULL),
- * and its id is what the entries of a directory name as their parent, so that lineages move with a
- * directory and come back with it. prev: the lineage that a moved directory displaced content    a
- * whole content: the first size bytes of an object version    content number N of a lineage, with
- * the rights and the time it had. verdict: next (follows its basis), blind (had none), over (went
- * on top of one it had not seen), merged, aside (kept, never the head). content is NULL once it was
- * pruned operation  every mutation, in order. outcome of a save: version, unchanged, refused,
- * dropped closing    saves that were closed but not yet published; recovery publishes them
+ * entry      a name in a directory, and its lineage: the row outlives the file (node is then NULL), and its id is what
+ *            the entries of a directory name as their parent, so that lineages move with a directory and come back
+ *            with it. prev: the lineage that a moved directory displaced
+ * content    a whole content: the first size bytes of an object
+ * version    content number N of a lineage, with the rights and the time it had. verdict: next (follows its basis),
+ *            blind (had none), over (went on top of one it had not seen), merged, aside (kept, never the head).
+ *            content is NULL once it was pruned
+ * operation  every mutation, in order. outcome of a save: version, unchanged, refused, dropped
+ * closing    saves that were closed but not yet published; recovery publishes them
+ *
+ * Since format 2:
+ * access     a directory as it was, and (up) the one above it: whoever wants to see what was in it must be let through
+ *            by all of them. up 0: none, it is the tree's root. version and operation name the one that they were made
+ *            in; NULL: older than format 2
+ * entry      gone_mode, gone_uid, gone_gid: the rights of what had the name last, when it is gone
+ * garbage    objects that nothing names any more, and that may still be there
  */
 static const char tables[] =
 	"CREATE TABLE tree (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL,"
@@ -70,7 +78,18 @@ static const char tables[] =
 	" PRIMARY KEY (node, name));";
 
 /* Step N takes format N + 1 to N + 2. A released step is never edited. */
-static const char *const migrations[] = {NULL};
+static const char *const migrations[] = {
+	"CREATE TABLE access (id INTEGER PRIMARY KEY, up INTEGER NOT NULL, mode INTEGER NOT NULL,"
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL);"
+	"CREATE UNIQUE INDEX access_key ON access (up, mode, uid, gid);"
+	"ALTER TABLE version ADD COLUMN access INTEGER;"
+	"ALTER TABLE operation ADD COLUMN access INTEGER;"
+	"ALTER TABLE entry ADD COLUMN gone_mode INTEGER;"
+	"ALTER TABLE entry ADD COLUMN gone_uid INTEGER;"
+	"ALTER TABLE entry ADD COLUMN gone_gid INTEGER;"
+	"CREATE TABLE garbage (object INTEGER PRIMARY KEY);",
+};
+_Static_assert(ARRAY_SIZE(migrations) == SCHEMA_FORMAT - 1, "a step for each format");
 
 int schema_create(struct sql *sql, int64_t tree_id)
 {
@@ -79,6 +98,8 @@ int schema_create(struct sql *sql, int64_t tree_id)
 	if (err)
 		return err;
 	err = sql_script(sql, tables);
+	for (size_t i = 0; i < ARRAY_SIZE(migrations) && !err; i++)
+		err = sql_script(sql, migrations[i]);
 	if (!err)
 		err = sql_run(sql, NULL, "INSERT INTO tree VALUES (1, $1, $2, 0, 0, 1)", "ii",
 			(int64_t)SCHEMA_FORMAT, tree_id);

@@ -7,9 +7,9 @@
 #include "journal/base.h"
 #include "journal/sql.h"
 
-#define SCHEMA_FORMAT 1
+#define SCHEMA_FORMAT 2
 
-/* Makes the tables in an empty database. Runs in a transaction of its own. */
+/* Makes the tables in an empty database: those of format 1, and each step since. Runs in a transaction of its own. */
 int schema_create(struct sql *sql, int64_t tree_id);
 
 /* Checks the format and migrates an older one, step by step, each in a transaction.

@@ -1,4 +1,5 @@
 """Volumes and mounts: making, refusing, ending, coming back; trees and who may enter them."""
+import contextlib
 import errno
 import os
 import re
@@ -109,12 +110,34 @@ def test_refuses_a_newer_format(mount):
 def test_refuses_a_newer_journal(mount):
     mount.unmount()
     db = sqlite3.connect(mount.volume / "trees" / mount.path.name / "journal.db")
+    known = db.execute("SELECT format FROM tree").fetchone()[0]
     with db:
         db.execute("UPDATE tree SET format = 99")
     refused(mount, "99", "newer", "journal.db")
     with db:
-        db.execute("UPDATE tree SET format = 1")
+        db.execute("UPDATE tree SET format = ?", [known])
     db.close()
+
+
+FORMAT_1 = """
+    DROP TABLE access; DROP TABLE garbage;
+    ALTER TABLE version DROP COLUMN access; ALTER TABLE operation DROP COLUMN access;
+    ALTER TABLE entry DROP COLUMN gone_mode; ALTER TABLE entry DROP COLUMN gone_uid;
+    ALTER TABLE entry DROP COLUMN gone_gid; UPDATE tree SET format = 1;
+"""
+
+
+def test_migrates_an_older_journal(mount):
+    mount.sh("echo one > f; echo two > f; mkdir d; echo three > d/g; rm d/g")
+    mount.unmount()
+    journal = mount.volume / "trees" / mount.who.pw_name / "journal.db"
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        db.executescript(FORMAT_1)
+    mount.start()
+    assert mount.sh("cat f f@@/1 d/g@@/1; echo four > f; cat f") == "two\none\nthree\nfour\n"
+    mount.unmount()
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        assert db.execute("SELECT format FROM tree").fetchone()[0] > 1
 
 
 def test_refuses_a_volume_that_is_busy(mount, place):
