@@ -8,15 +8,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <linux/fuse.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "fs/fs.h"
 #include "fs/init.h"
@@ -417,6 +421,68 @@ static bool check_mountpoint(const char *path, char **ret_absolute)
 	return true;
 }
 
+/* The absolute path of the volume, which may not be there yet: then by the directory that it is to be made in. */
+static char *absolute_volume(const char *path)
+{
+	char *absolute = realpath(path, NULL), *joined = NULL;
+	autofree char *for_dir = absolute ? NULL : strdup(path);
+	autofree char *for_name = absolute ? NULL : strdup(path);
+	autofree char *parent = NULL;
+
+	if (absolute || !for_dir || !for_name)
+		return absolute;
+	parent = realpath(dirname(for_dir), NULL);
+	if (parent && asprintf(&joined, "%s/%s", parent, basename(for_name)) < 0)
+		joined = NULL;
+	return joined;
+}
+
+/* Whether path is dir, or in it. */
+static bool is_within(const char *path, const char *dir)
+{
+	size_t length = strlen(dir);
+
+	return strncmp(path, dir, length) == 0 &&
+	       (path[length] == '\0' || path[length] == '/' || strcmp(dir, "/") == 0);
+}
+
+/* A volume must be reached without the mount that it is to serve, and lie on what keeps its files as they were written. What
+ * else is wrong with it, volume_open() says. */
+static bool check_place(const char *path, const char *mountpoint)
+{
+	autofree char *volume = absolute_volume(path), *copy = volume ? strdup(volume) : NULL;
+	char owner[PATH_MAX];
+	struct statfs st;
+	const char *there;
+	ssize_t length;
+
+	if (!copy)
+		return true;
+	if (is_within(volume, mountpoint) || is_within(mountpoint, volume)) {
+		fprintf(stderr,
+			"intactfs: %s: the volume and the mount point %s lie within one another; "
+			"choose places beside each other\n",
+			volume, mountpoint);
+		return false;
+	}
+	there = access(volume, F_OK) == 0 ? volume : dirname(copy);
+	length = getxattr(there, "user.intactfs.mount", owner, sizeof(owner) - 1);
+	if (length >= 0) {
+		owner[length] = '\0';
+		fprintf(stderr,
+			"intactfs: %s: a volume cannot lie in an intactfs mount (%s); choose a "
+			"directory outside\n",
+			volume, owner);
+		return false;
+	}
+	if (statfs(there, &st) == 0 && st.f_type == OVERLAYFS_SUPER_MAGIC)
+		fprintf(stderr,
+			"intactfs: warning: %s is on overlayfs, which is not supported as a "
+			"volume's filesystem\n",
+			volume);
+	return true;
+}
+
 int mount_run(const struct mount_options *options)
 {
 	int code = 1;
@@ -424,6 +490,10 @@ int mount_run(const struct mount_options *options)
 	self.ready_fd = -1;
 	if (!check_mountpoint(options->mountpoint, &self.fs.mountpoint))
 		return 1;
+	if (!check_place(options->volume, self.fs.mountpoint)) {
+		free(self.fs.mountpoint);
+		return 1;
+	}
 	if (options->foreground || become_daemon(&code))
 		code = run(options);
 	free(self.fs.mountpoint);

@@ -120,7 +120,7 @@ static int list(struct listing *listing, int64_t offset)
 		return 0;
 	}
 	if (listing->dir->kind == NODE_VIRTUAL)
-		return virtual_readdir(listing->dir, after, add_virtual, listing);
+		return virtual_readdir(listing->req, listing->dir, after, add_virtual, listing);
 	tree = listing->dir->file->tree;
 	sql = journal_read_begin(tree->journal);
 	err = record_entry_scan(

@@ -253,7 +253,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (is_root(parent)) {
 		lookup_in_root(req, name);
 	} else if (node_of(parent)->kind == NODE_VIRTUAL) {
-		err = virtual_lookup(request_fs(req), node_of(parent), name, &node);
+		err = virtual_lookup(req, node_of(parent), name, &node);
 		if (err)
 			fuse_reply_err(req, -err);
 		else

@@ -39,7 +39,7 @@ static int find_file(struct restore *restore, struct file *file)
 static int find_name(struct restore *restore)
 {
 	struct report_lineage lineage;
-	int err = report_find(restore->dir, restore->name, &lineage);
+	int err = report_find(restore->tree, restore->dir->entry, restore->name, &lineage);
 
 	if (err <= 0)
 		return err < 0 ? err : -ENODATA;
@@ -50,8 +50,12 @@ static int find_name(struct restore *restore)
 
 static int read_version(struct restore *restore, int64_t number)
 {
-	int err = report_version(restore->tree, restore->lineage, number, &restore->version);
+	struct viewer viewer;
+	int err;
 
+	virtual_viewer(restore->req, &viewer);
+	err = report_version(restore->tree, &viewer, restore->lineage, number, &restore->version);
+	viewer_deinit(&viewer);
 	if (err < 0)
 		return err;
 	return err && restore->version.content.id ? 0 : -ENODATA;
@@ -61,16 +65,13 @@ static int read_version(struct restore *restore, int64_t number)
  * directory. */
 static int check_rights(struct restore *restore)
 {
-	const struct version_row *then = &restore->version.row;
 	struct node_row now = file_attr(restore->file ? restore->file : restore->dir);
+	const struct rights rights = {now.mode, now.uid, now.gid};
 	int what = restore->file ? R_OK | W_OK : W_OK | X_OK;
 
 	if (restore->file && !S_ISREG(now.mode))
 		return S_ISDIR(now.mode) ? -EISDIR : -EINVAL;
-	if (!rights_allow(restore->req, then->mode, then->uid, then->gid, R_OK) ||
-		!rights_allow(restore->req, now.mode, now.uid, now.gid, what))
-		return -EACCES;
-	return 0;
+	return restore->version.readable && rights_allow(restore->req, &rights, what) ? 0 : -EACCES;
 }
 
 static int copy_content(struct restore *restore)

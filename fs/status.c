@@ -294,6 +294,13 @@ static json_t *describe_mount(struct fs *fs)
 		(json_int_t)fs->options.turn_wait_ms);
 }
 
+static bool may_list(fuse_req_t req, const struct node_row *root)
+{
+	const struct rights rights = {root->mode, root->uid, root->gid};
+
+	return rights_allow(req, &rights, R_OK | X_OK);
+}
+
 int status_report(fuse_req_t req, json_t **ret_status)
 {
 	struct fs *fs = request_fs(req);
@@ -311,7 +318,7 @@ int status_report(fuse_req_t req, json_t **ret_status)
 		description = describe_tree(trees[i], &root);
 		if (json_array_append_new(list, description) != 0)
 			err = -ENOMEM;
-		else if (rights_allow(req, root.mode, root.uid, root.gid, R_OK | X_OK))
+		else if (may_list(req, &root))
 			err = describe_contents(req, trees[i], &root, description);
 	}
 	if (err)

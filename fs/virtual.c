@@ -19,6 +19,8 @@
 #define MARK_LENGTH  (sizeof(MARK) - 1)
 #define XATTR_PREFIX "user.intactfs."
 
+#define autoviewer __attribute__((cleanup(viewer_deinit)))
+
 /* Beyond all numbers of a volume. */
 #define INO_FIRST ((int64_t)1 << 62)
 
@@ -164,7 +166,7 @@ int virtual_lookup_history(struct file *dir, const char *name, struct node **ret
 
 	if (err)
 		return err;
-	err = report_find(dir, bare.bytes, &lineage);
+	err = report_find(dir->tree, dir->entry, bare.bytes, &lineage);
 	if (err <= 0)
 		return err < 0 ? err : -ENOENT;
 	return get_node(
@@ -182,14 +184,19 @@ static bool parse_number(const char *text, int64_t *ret_number)
 	return true;
 }
 
-static int lookup_version(struct virtual_node *history, const char *name, struct node **ret_node)
+/* Not there for those who could not reach the file then. */
+static int lookup_version(
+	fuse_req_t req, struct virtual_node *history, const char *name, struct node **ret_node)
 {
 	struct report_version version;
+	autoviewer struct viewer viewer;
 	int64_t number;
-	int err = parse_number(name, &number)
-			  ? report_version(history->tree, history->key.lineage, number, &version)
-			  : 0;
+	int err;
 
+	virtual_viewer(req, &viewer);
+	err = parse_number(name, &number) ? report_version(history->tree, &viewer,
+						    history->key.lineage, number, &version)
+					  : 0;
 	if (err < 0)
 		return err;
 	if (err == 0 || !version.content.id)
@@ -198,14 +205,37 @@ static int lookup_version(struct virtual_node *history, const char *name, struct
 		ret_node);
 }
 
-int virtual_lookup(struct fs *fs, struct node *parent, const char *name, struct node **ret_node)
+/* DIR@@/NAME@@: the history of what was in a directory, which may be gone. */
+static int lookup_nested(
+	fuse_req_t req, struct virtual_node *history, const char *name, struct node **ret_node)
+{
+	struct report_lineage lineage;
+	autoviewer struct viewer viewer;
+	struct name bare;
+	int err = split_mark(name, &bare);
+
+	virtual_viewer(req, &viewer);
+	err = err ?: report_may_search(history->tree, &viewer, history->key.lineage);
+	if (err <= 0)
+		return err < 0 ? err : -EACCES;
+	err = report_find(history->tree, history->key.lineage, bare.bytes, &lineage);
+	if (err <= 0)
+		return err < 0 ? err : -ENOENT;
+	return get_node(history->fs, VIRTUAL_HISTORY, history->tree, lineage.entry.id, 0, ret_node);
+}
+
+int virtual_lookup(fuse_req_t req, struct node *parent, const char *name, struct node **ret_node)
 {
 	struct virtual_node *virtual = parent->virtual;
+	struct fs *fs = virtual->fs;
+	int err;
 
 	if (virtual->key.kind == VIRTUAL_HISTORY && strcmp(name, LOG_NAME) == 0)
 		return get_node(fs, VIRTUAL_LOG, virtual->tree, virtual->key.lineage, 0, ret_node);
-	if (virtual->key.kind == VIRTUAL_HISTORY)
-		return lookup_version(virtual, name, ret_node);
+	if (virtual->key.kind == VIRTUAL_HISTORY) {
+		err = lookup_version(req, virtual, name, ret_node);
+		return err == -ENOENT ? lookup_nested(req, virtual, name, ret_node) : err;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(controls) && virtual->key.kind == VIRTUAL_CONTROL; i++)
 		if (strcmp(name, controls[i].name) == 0)
 			return get_node(fs, controls[i].kind, NULL, 0, 0, ret_node);
@@ -224,10 +254,11 @@ static int read_lineage(struct virtual_node *virtual, struct report_lineage *ret
 	return err < 0 ? err : err ? 0 : -ENOENT;
 }
 
-static int read_version(struct virtual_node *virtual, struct report_version *ret_version)
+static int read_version(
+	struct virtual_node *virtual, struct viewer *viewer, struct report_version *ret_version)
 {
 	int err = report_version(
-		virtual->tree, virtual->key.lineage, virtual->key.number, ret_version);
+		virtual->tree, viewer, virtual->key.lineage, virtual->key.number, ret_version);
 
 	return err < 0 ? err : err && ret_version->content.id ? 0 : -ENOENT;
 }
@@ -241,7 +272,7 @@ static int fill_owner(struct virtual_node *virtual, struct node_row *row)
 	int err;
 
 	if (virtual->key.kind == VIRTUAL_VERSION) {
-		err = read_version(virtual, &version);
+		err = read_version(virtual, NULL, &version);
 		then = &version.row;
 		/* An old set-ID program must not come to life again. */
 		row->mode = S_IFREG | (then->mode & 0777);
@@ -251,10 +282,10 @@ static int fill_owner(struct virtual_node *virtual, struct node_row *row)
 	}
 	if (err)
 		return err;
-	if (virtual->key.kind != VIRTUAL_VERSION && lineage.now.id) {
-		row->uid = lineage.now.uid;
-		row->gid = lineage.now.gid;
-		row->mtime_ns = lineage.now.mtime_ns;
+	if (virtual->key.kind != VIRTUAL_VERSION) {
+		row->uid = lineage.rights.uid;
+		row->gid = lineage.rights.gid;
+		row->mtime_ns = lineage.now.id ? lineage.now.mtime_ns : then->mtime_ns;
 	} else {
 		row->uid = then->uid;
 		row->gid = then->gid;
@@ -305,46 +336,44 @@ static bool in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
-bool rights_allow(fuse_req_t req, mode_t mode, uid_t uid, gid_t gid, int what)
+bool rights_allow(fuse_req_t req, const struct rights *rights, int what)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	unsigned bits = (unsigned)what;
+	mode_t mode = rights->mode;
 
 	if (ctx->uid == 0)
 		return !(bits & X_OK) || S_ISDIR(mode) || (mode & 0111);
-	if (ctx->uid == uid)
+	if (ctx->uid == rights->uid)
 		mode >>= 6;
 	/* Where the group's bits are the others', it need not be asked. */
-	else if (((mode >> 3) ^ mode) & bits && in_group(req, gid))
+	else if (((mode >> 3) ^ mode) & bits && in_group(req, rights->gid))
 		mode >>= 3;
 	return (mode & bits) == bits;
 }
 
-/* The rights of now; of what is gone, those that it had last. */
-static bool may_read(fuse_req_t req, const struct report_lineage *lineage)
+static bool allows(void *arg, const struct rights *rights, int what)
 {
-	const struct node_row *now = &lineage->now;
-	const struct version_row *last = &lineage->last;
+	return rights_allow(arg, rights, what);
+}
 
-	if (now->id)
-		return rights_allow(req, now->mode, now->uid, now->gid, R_OK);
-	return last->number && rights_allow(req, last->mode, last->uid, last->gid, R_OK);
+void virtual_viewer(fuse_req_t req, struct viewer *ret_viewer)
+{
+	viewer_init(ret_viewer, allows, req, fuse_req_ctx(req)->uid == 0);
 }
 
 static int open_version(
 	fuse_req_t req, struct virtual_node *virtual, int *ret_fd, int64_t *ret_limit_bytes)
 {
-	struct report_lineage lineage;
 	struct report_version version;
-	const struct version_row *then = &version.row;
-	int err = read_version(virtual, &version);
+	autoviewer struct viewer viewer;
+	int err;
 
-	if (!err)
-		err = read_lineage(virtual, &lineage);
+	virtual_viewer(req, &viewer);
+	err = read_version(virtual, &viewer, &version);
 	if (err)
 		return err;
-	if (!rights_allow(req, then->mode, then->uid, then->gid, R_OK) ||
-		(lineage.now.id && !may_read(req, &lineage)))
+	if (!version.readable)
 		return -EACCES;
 	*ret_limit_bytes = version.content.size_bytes;
 	return version_open(virtual->tree, version.content.object, ret_fd);
@@ -375,26 +404,28 @@ static int write_page(json_t *page, bool first, FILE *out)
 static int write_log(fuse_req_t req, struct virtual_node *virtual, FILE *out)
 {
 	struct report_lineage lineage;
+	autoviewer struct viewer viewer;
 	struct report report;
 	enum report_what what;
 	json_t *page;
-	bool more = true, first = true;
+	bool first = true;
 	int err = read_lineage(virtual, &lineage);
 
+	virtual_viewer(req, &viewer);
 	if (err)
 		return err;
-	if (!may_read(req, &lineage))
+	if (!rights_allow(req, &lineage.rights, R_OK))
 		return -EACCES;
-	what = virtual->key.lineage == RECORD_ROOT	     ? REPORT_TREE
-	       : lineage.now.id && S_ISDIR(lineage.now.mode) ? REPORT_DIRECTORY
-							     : REPORT_LINEAGE;
-	for (report_log(&report, virtual->tree, what, virtual->key.lineage); !err && more;
-		first = first && !more) {
+	what = virtual->key.lineage == RECORD_ROOT ? REPORT_TREE
+	       : S_ISDIR(lineage.rights.mode)	   ? REPORT_DIRECTORY
+						   : REPORT_LINEAGE;
+	report_log(&report, virtual->tree, &viewer, what, virtual->key.lineage);
+	while (!err && !report.end) {
 		err = report_page(&report, &page);
 		if (err)
 			break;
-		more = json_array_size(page) > 0;
 		err = write_page(page, first, out);
+		first = first && json_array_size(page) == 0;
 		json_decref(page);
 	}
 	fputs(first ? "[]\n" : "\n]\n", out);
@@ -473,18 +504,20 @@ int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_li
 }
 
 /* A version's offset is its number. */
-static int list_versions(struct virtual_node *history, int64_t offset,
+static int list_versions(fuse_req_t req, struct virtual_node *history, int64_t offset,
 	bool (*add)(void *arg, const char *name, mode_t mode, int64_t ino, int64_t next), void *arg)
 {
 	struct virtual_key key = {VIRTUAL_VERSION, history->key.tree, history->key.lineage, 0};
 	int64_t numbers[NUMBERS_MAX];
+	autoviewer struct viewer viewer;
 	char name[32];
 	size_t count;
 	int err;
 
+	virtual_viewer(req, &viewer);
 	do {
 		err = report_numbers(
-			history->tree, key.lineage, offset, numbers, NUMBERS_MAX, &count);
+			history->tree, &viewer, key.lineage, offset, numbers, NUMBERS_MAX, &count);
 		for (size_t i = 0; i < count && !err; i++) {
 			key.number = offset = numbers[i];
 			snprintf(name, sizeof(name), "%" PRId64, key.number);
@@ -495,13 +528,13 @@ static int list_versions(struct virtual_node *history, int64_t offset,
 	return err;
 }
 
-int virtual_readdir(struct node *node, int64_t offset,
+int virtual_readdir(fuse_req_t req, struct node *node, int64_t offset,
 	bool (*add)(void *arg, const char *name, mode_t mode, int64_t ino, int64_t next), void *arg)
 {
 	struct virtual_node *virtual = node->virtual;
 
 	if (virtual->key.kind == VIRTUAL_HISTORY)
-		return list_versions(virtual, offset, add, arg);
+		return list_versions(req, virtual, offset, add, arg);
 	for (int64_t i = offset; i < (int64_t)ARRAY_SIZE(controls); i++) {
 		struct virtual_key key = {.kind = (int64_t)controls[i].kind};
 

@@ -11,13 +11,14 @@
 #define INTACTFS_FS_VIRTUAL_H
 
 #include "fs/node.h"
+#include "meta/viewer.h"
 
 /* ".intactfs" or "TREE@@" in the mount's root. All lookups return the node with one reference more. */
 int virtual_lookup_root(struct fs *fs, const char *name, struct node **ret_node);
 /* "NAME@@" in a directory, when no real name of that kind is there. */
 int virtual_lookup_history(struct file *dir, const char *name, struct node **ret_node);
 /* A name in a virtual directory. */
-int virtual_lookup(struct fs *fs, struct node *parent, const char *name, struct node **ret_node);
+int virtual_lookup(fuse_req_t req, struct node *parent, const char *name, struct node **ret_node);
 void virtual_ref(struct node *node);
 void virtual_unref(struct node *node, uint64_t count);
 
@@ -26,7 +27,7 @@ int virtual_stat(struct node *node, struct stat *ret_stat);
 int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_limit_bytes);
 /* Calls add for the listed names from offset on (0, 1, ...; "." and ".." are not among them), with the offset of the next;
  * stops when add returns false. */
-int virtual_readdir(struct node *node, int64_t offset,
+int virtual_readdir(fuse_req_t req, struct node *node, int64_t offset,
 	bool (*add)(void *arg, const char *name, mode_t mode, int64_t ino, int64_t next),
 	void *arg);
 
@@ -40,6 +41,8 @@ int virtual_setxattr(
 
 /* Whether the sender of the request may do what (R_OK, W_OK, X_OK together) with something of this mode and owner: as the
  * kernel's generic_permission does it, supplementary groups included (fuse_req_getgroups). */
-bool rights_allow(fuse_req_t req, mode_t mode, uid_t uid, gid_t gid, int what);
+bool rights_allow(fuse_req_t req, const struct rights *rights, int what);
+/* What of the history the sender of the request may see; for viewer_deinit(). */
+void virtual_viewer(fuse_req_t req, struct viewer *ret_viewer);
 
 #endif

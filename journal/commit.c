@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "journal/access.h"
 #include "journal/log.h"
 
 #define BATCH_MAX	      64
@@ -56,24 +57,38 @@ static int make_id(int64_t now_ns, unsigned char id[16])
 	return 0;
 }
 
+/* The name by which a node is known now; of several, any. */
+static int name_of(struct txn *txn, int64_t node, int64_t *ret_entry)
+{
+	int err = sql_int(
+		txn->sql, ret_entry, "SELECT id FROM entry WHERE node = $1 LIMIT 1", "i", node);
+
+	return err < 0 ? err : 0;
+}
+
 int txn_operation(struct txn *txn, const char *kind, const char *outcome, int64_t node,
 	int64_t entry, int64_t target, const struct actor *actor)
 {
 	unsigned char id[16];
+	int64_t access = ACCESS_UNKNOWN;
 	int err = make_id(txn->now_ns, id);
 
+	if (!err && !entry)
+		err = name_of(txn, node, &entry);
+	if (!err && (entry || target))
+		err = access_of_entry(txn, target ? target : entry, &access);
 	if (err)
 		return err;
 	txn->seq++;
 	return sql_run(txn->sql, NULL,
 		"INSERT INTO operation (seq, id, epoch, time, kind, outcome, node, entry, target, "
 		"uid, gid, user, pid,"
-		" program, host) VALUES ($1, $2, $3, $4, $5, $6, nullif($7, 0), nullif($8, 0), "
-		"nullif($9, 0), $10,"
-		" $11, $12, $13, $14, $15)",
-		"ibiittiiiiititt", txn->seq, id, sizeof(id), txn->journal->epoch, txn->now_ns, kind,
-		outcome, node, entry, target, (int64_t)actor->uid, (int64_t)actor->gid, actor->user,
-		(int64_t)actor->pid, actor->program, txn->journal->host);
+		" program, host, access) VALUES ($1, $2, $3, $4, $5, $6, nullif($7, 0), nullif($8, "
+		"0), nullif($9, 0), $10,"
+		" $11, $12, $13, $14, $15, nullif($16, -1))",
+		"ibiittiiiiititti", txn->seq, id, sizeof(id), txn->journal->epoch, txn->now_ns,
+		kind, outcome, node, entry, target, (int64_t)actor->uid, (int64_t)actor->gid,
+		actor->user, (int64_t)actor->pid, actor->program, txn->journal->host, access);
 }
 
 /* Errors of the engine, after which the whole transaction may be gone, as against a change that
@@ -95,6 +110,7 @@ static int exec_one(struct txn *txn, struct change *change, bool alone)
 	if (change->result >= 0)
 		return alone ? 0 : sql_savepoint_release(txn->sql);
 	txn->seq = seq;
+	access_forget(txn->journal);
 	if (is_engine_error(change->result))
 		return change->result;
 	return alone ? 0 : sql_savepoint_rollback(txn->sql);
@@ -129,6 +145,7 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 	err = exec_batch(&txn, batch, count, &kept);
 	if (err || kept == 0) {
 		sql_rollback(journal->writer);
+		access_forget(journal);
 		return err;
 	}
 	pthread_rwlock_wrlock(&journal->coherence);
@@ -140,6 +157,8 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 				batch[i]->apply(batch[i]);
 	}
 	pthread_rwlock_unlock(&journal->coherence);
+	if (err)
+		access_forget(journal);
 	if (++journal->commits % COMMITS_PER_LOG_CHECK == 0 &&
 		sql_log_bytes(journal->writer) > LOG_LIMIT_BYTES)
 		__atomic_store_n(&journal->wants_checkpoint, true, __ATOMIC_RELEASE);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "journal/access.h"
 #include "journal/log.h"
 #include "journal/schema.h"
 
@@ -121,6 +122,7 @@ static void journal_free(struct journal *journal)
 	pthread_mutex_destroy(&journal->sync_mutex);
 	lock_deinit(&journal->reader_lock);
 	lock_deinit(&journal->queue_lock);
+	access_forget(journal);
 	free(journal->unsynced);
 	free(journal->path);
 	free(journal);

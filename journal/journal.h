@@ -55,7 +55,8 @@ struct journal {
 	int broken; /* sticky -errno */
 	bool readonly;
 	bool wants_checkpoint;
-	unsigned commits; /* the leader's */
+	unsigned commits;	     /* the leader's */
+	struct access_known *access; /* the leader's: what is known of directories (access.h) */
 
 	struct volume *volume;
 	struct volume_tree tree;
@@ -99,8 +100,8 @@ bool journal_unclean(struct journal *journal);
  * be held. */
 int journal_commit(struct journal *journal, struct change *change);
 
-/* Within exec: records an operation and gives it the next sequence number. entry, target and node:
- * 0 for none; outcome: NULL for none. */
+/* Within exec: records an operation and gives it the next sequence number. entry 0: the name that the node has now, if
+ * any; target: 0 for none; outcome: NULL for none. */
 int txn_operation(struct txn *txn, const char *kind, const char *outcome, int64_t node,
 	int64_t entry, int64_t target, const struct actor *actor);
 /* Within exec: the object is named by what is about to be committed. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define NODE_COLUMNS                                                                               \
 	"n.id, n.ino, n.mode, n.uid, n.gid, n.rdev, n.nlink, n.atime, n.mtime, n.ctime, n.btime, " \
@@ -98,19 +99,57 @@ int record_node_update(struct sql *sql, const struct node_row *row)
 		row->content.id, row->live);
 }
 
-int record_node_delete(struct sql *sql, int64_t id)
+int record_node_delete(struct sql *sql, const struct node_row *row)
 {
-	int64_t xattrs = 0;
-	int err = sql_int(sql, &xattrs, "SELECT xattrs FROM node WHERE id = $1", "i", id);
+	int err = 0;
 
-	if (err < 0)
+	if (row->xattrs)
+		err = sql_run(sql, NULL, "DELETE FROM xattr WHERE node = $1", "i", row->id);
+	if (!err && (S_ISREG(row->mode) || S_ISDIR(row->mode)))
+		err = sql_run(sql, NULL, "INSERT INTO gone VALUES ($1, $2, $3, $4)", "iiii",
+			row->id, (int64_t)row->mode, (int64_t)row->uid, (int64_t)row->gid);
+	return err ?: sql_run(sql, NULL, "DELETE FROM node WHERE id = $1", "i", row->id);
+}
+
+static void read_rights(struct sql_stmt *stmt, int at, struct rights *rights)
+{
+	rights->mode = (mode_t)sql_int64(stmt, at);
+	rights->uid = (uid_t)sql_int64(stmt, at + 1);
+	rights->gid = (gid_t)sql_int64(stmt, at + 2);
+}
+
+/* A statement whose row is a number and rights. */
+static int get_rights(struct sql *sql, const char *text, int64_t id, int64_t *ret_number,
+	struct rights *ret_rights)
+{
+	struct sql_stmt *stmt;
+	int err = sql_query(sql, text, &stmt, "i", id);
+
+	if (err)
 		return err;
-	if (xattrs) {
-		err = sql_run(sql, NULL, "DELETE FROM xattr WHERE node = $1", "i", id);
-		if (err)
-			return err;
+	err = sql_step(stmt);
+	if (err == SQL_ROW) {
+		*ret_number = sql_int64(stmt, 0);
+		read_rights(stmt, 1, ret_rights);
 	}
-	return sql_run(sql, NULL, "DELETE FROM node WHERE id = $1", "i", id);
+	sql_reset(stmt);
+	return err;
+}
+
+int record_node_rights(struct sql *sql, int64_t id, struct rights *ret_rights)
+{
+	int64_t same;
+
+	return get_rights(sql,
+		"SELECT id, mode, uid, gid FROM node WHERE id = $1 UNION ALL"
+		" SELECT node, mode, uid, gid FROM gone WHERE node = $1",
+		id, &same, ret_rights);
+}
+
+int record_access_get(struct sql *sql, int64_t id, int64_t *ret_up, struct rights *ret_rights)
+{
+	return get_rights(
+		sql, "SELECT up, mode, uid, gid FROM access WHERE id = $1", id, ret_up, ret_rights);
 }
 
 int record_node_target(struct sql *sql, int64_t id, char *buf, size_t size_bytes)
@@ -215,8 +254,24 @@ int record_entry_insert(struct sql *sql, int64_t parent, const char *name, size_
 
 int record_entry_set_node(struct sql *sql, int64_t id, int64_t node)
 {
-	return sql_run(
-		sql, NULL, "UPDATE entry SET node = nullif($2, 0) WHERE id = $1", "ii", id, node);
+	return sql_run(sql, NULL, "UPDATE entry SET node = $2 WHERE id = $1", "ii", id, node);
+}
+
+int record_entry_gone(struct sql *sql, int64_t id)
+{
+	return sql_run(sql, NULL,
+		"UPDATE entry SET last = coalesce(node, last), node = NULL WHERE id = $1", "i", id);
+}
+
+int record_entry_rights(struct sql *sql, int64_t id, int64_t *ret_parent, struct rights *ret_rights)
+{
+	return get_rights(sql,
+		"SELECT e.parent, coalesce(n.mode, g.mode, 448), coalesce(n.uid, g.uid,"
+		"  (SELECT r.uid FROM entry t JOIN node r ON r.id = t.node WHERE t.id = 1)),"
+		" coalesce(n.gid, g.gid, 0) FROM entry e LEFT JOIN node n ON n.id = coalesce(e.node, "
+		"e.last)"
+		" LEFT JOIN gone g ON g.node = e.last AND e.node IS NULL WHERE e.id = $1",
+		id, ret_parent, ret_rights);
 }
 
 int record_entry_set_versions(struct sql *sql, int64_t id, int64_t versions)
@@ -236,8 +291,9 @@ int record_entry_move(
 
 int record_entry_displace(struct sql *sql, int64_t id)
 {
-	return sql_run(
-		sql, NULL, "UPDATE entry SET node = NULL, parent = -id WHERE id = $1", "i", id);
+	return sql_run(sql, NULL,
+		"UPDATE entry SET last = coalesce(node, last), node = NULL, parent = -id WHERE id = $1",
+		"i", id);
 }
 
 int record_entry_scan(struct sql *sql, int64_t parent, int64_t after, int64_t limit,
@@ -362,14 +418,14 @@ int record_version_insert(struct sql *sql, const struct version_row *row, int64_
 	return sql_run(sql, NULL,
 		"INSERT INTO version (lineage, number, content, node, seq, kind, verdict, "
 		"basis_kind, basis,"
-		" basis_number, mode, uid, gid, mtime, origin, origin_number) VALUES ($1, $2, $3, "
-		"$4, $5, $6, $7, $8,"
+		" basis_number, mode, uid, gid, mtime, origin, origin_number, access) VALUES ($1, "
+		"$2, $3, $4, $5, $6, $7, $8,"
 		" nullif($9, 0), nullif($10, 0), $11, $12, $13, $14, nullif($15, 0), nullif($16, "
-		"0))",
-		"iiiiitttiiiiiiii", row->lineage, row->number, row->content, row->node, seq,
+		"0), nullif($17, -1))",
+		"iiiiitttiiiiiiiii", row->lineage, row->number, row->content, row->node, seq,
 		row->kind, row->verdict, row->basis.kind, row->basis.content, row->basis.number,
 		(int64_t)row->mode, (int64_t)row->uid, (int64_t)row->gid, row->mtime_ns,
-		row->origin, row->origin_number);
+		row->origin, row->origin_number, row->access);
 }
 
 int record_version_get(
@@ -381,13 +437,13 @@ int record_version_get(
 	if (number)
 		err = sql_query(sql,
 			"SELECT lineage, number, content, node, mode, uid, gid, mtime, origin, "
-			"origin_number"
+			"origin_number, coalesce(access, -1)"
 			" FROM version WHERE lineage = $1 AND number = $2",
 			&stmt, "ii", lineage, number);
 	else
 		err = sql_query(sql,
 			"SELECT lineage, number, content, node, mode, uid, gid, mtime, origin, "
-			"origin_number"
+			"origin_number, coalesce(access, -1)"
 			" FROM version WHERE lineage = $1 AND verdict <> 'aside' ORDER BY number "
 			"DESC LIMIT 1",
 			&stmt, "i", lineage);
@@ -406,6 +462,7 @@ int record_version_get(
 			.mtime_ns = sql_int64(stmt, 7),
 			.origin = sql_int64(stmt, 8),
 			.origin_number = sql_int64(stmt, 9),
+			.access = sql_int64(stmt, 10),
 		};
 	sql_reset(stmt);
 	return err;

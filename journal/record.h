@@ -50,6 +50,13 @@ struct entry_row {
 	int64_t versions;	  /* the last number given in the lineage */
 };
 
+/* Who may do what with something. */
+struct rights {
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+};
+
 /* What a save was based on. */
 struct basis {
 	const char *kind; /* "own", "inherited", "none" */
@@ -66,6 +73,7 @@ struct version_row {
 	gid_t gid;
 	int64_t mtime_ns;
 	int64_t origin, origin_number;
+	int64_t access; /* the directory it was made in (access.h) */
 };
 
 /* A save that was closed but not yet published. */
@@ -82,7 +90,8 @@ int record_node_insert(
 	struct sql *sql, const struct node_row *row, const void *target, size_t target_bytes);
 /* Attributes, times, link count, ino, content id and live; not xattrs. */
 int record_node_update(struct sql *sql, const struct node_row *row);
-int record_node_delete(struct sql *sql, int64_t id); /* and its xattrs */
+/* And its xattrs. The rights that a file or directory had last stay for its history. */
+int record_node_delete(struct sql *sql, const struct node_row *row);
 int record_node_target(struct sql *sql, int64_t id, char *buf, size_t size_bytes);
 int record_node_set_live(struct sql *sql, int64_t id, int64_t object);
 /* The mtime and ctime of a directory whose entries changed; links is added to its link count. */
@@ -98,7 +107,17 @@ int record_entry_by_id(
 	struct sql *sql, int64_t id, struct entry_row *ret_row, struct name *ret_name);
 int record_entry_insert(struct sql *sql, int64_t parent, const char *name, size_t length,
 	int64_t node, int64_t *ret_id);
-int record_entry_set_node(struct sql *sql, int64_t id, int64_t node); /* 0: the name is gone */
+int record_entry_set_node(struct sql *sql, int64_t id, int64_t node);
+/* The name is gone. */
+int record_entry_gone(struct sql *sql, int64_t id);
+/* The rights of what has the name, or else had it last. Where that is not known (format 1), they are the tree's owner's
+ * alone. */
+int record_entry_rights(
+	struct sql *sql, int64_t id, int64_t *ret_parent, struct rights *ret_rights);
+/* The rights of a file, or those that it had when its last name went; 0: not known. */
+int record_node_rights(struct sql *sql, int64_t id, struct rights *ret_rights);
+/* One step of a chain: the directory's rights and, as ret_up, the access of the one above. */
+int record_access_get(struct sql *sql, int64_t id, int64_t *ret_up, struct rights *ret_rights);
 int record_entry_set_versions(struct sql *sql, int64_t id, int64_t versions);
 int record_entry_move(
 	struct sql *sql, int64_t id, int64_t parent, const char *name, size_t length, int64_t prev);

@@ -20,7 +20,8 @@
  * access     a directory as it was, and (up) the one above it: whoever wants to see what was in it must be let through
  *            by all of them. up 0: none, it is the tree's root. version and operation name the one that they were made
  *            in; NULL: older than format 2
- * entry      gone_mode, gone_uid, gone_gid: the rights of what had the name last, when it is gone
+ * entry      last: the node that had the name before it went
+ * gone       the rights that a file or directory had when its last name went
  * garbage    objects that nothing names any more, and that may still be there
  */
 static const char tables[] =
@@ -84,9 +85,9 @@ static const char *const migrations[] = {
 	"CREATE UNIQUE INDEX access_key ON access (up, mode, uid, gid);"
 	"ALTER TABLE version ADD COLUMN access INTEGER;"
 	"ALTER TABLE operation ADD COLUMN access INTEGER;"
-	"ALTER TABLE entry ADD COLUMN gone_mode INTEGER;"
-	"ALTER TABLE entry ADD COLUMN gone_uid INTEGER;"
-	"ALTER TABLE entry ADD COLUMN gone_gid INTEGER;"
+	"ALTER TABLE entry ADD COLUMN last INTEGER;"
+	"CREATE TABLE gone (node INTEGER PRIMARY KEY, mode INTEGER NOT NULL, uid INTEGER NOT NULL,"
+	" gid INTEGER NOT NULL);"
 	"CREATE TABLE garbage (object INTEGER PRIMARY KEY);",
 };
 _Static_assert(ARRAY_SIZE(migrations) == SCHEMA_FORMAT - 1, "a step for each format");

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "journal/access.h"
+
 /* One name of an operation, as the journal has it. */
 struct place {
 	struct file *dir;
@@ -65,7 +67,7 @@ static int drop_link(struct txn *txn, struct node_row *row)
 	if (row->nlink > 0)
 		return record_node_update(txn->sql, row);
 	row->nlink = 0;
-	return record_node_delete(txn->sql, row->id);
+	return record_node_delete(txn->sql, row);
 }
 
 static void apply_row(struct tree *tree, const struct node_row *row)
@@ -120,6 +122,9 @@ static int create_exec(struct txn *txn, struct change *change)
 		return -EEXIST;
 	row->atime_ns = row->mtime_ns = row->ctime_ns = row->btime_ns = txn->now_ns;
 	row->target_bytes = operation->what->target ? (int64_t)strlen(operation->what->target) : 0;
+	/* The entry may have been another directory's. */
+	if (is_dir)
+		access_forget(txn->journal);
 	return record_node_insert(txn->sql, row, operation->what->target, (size_t)row->target_bytes) ?:
 		       place_bind(txn, place, row->id)					    ?:
 		       record_node_touch(txn->sql, place->dir->id, txn->now_ns, is_dir)	    ?:
@@ -212,6 +217,9 @@ static int link_exec(struct txn *txn, struct change *change)
 	version.uid = operation->row.uid;
 	version.gid = operation->row.gid;
 	version.mtime_ns = operation->row.mtime_ns;
+	err = access_of(txn, place->dir->entry, &version.access);
+	if (err)
+		return err;
 	return record_version_insert(txn->sql, &version, txn->seq)
 		       ?: record_entry_set_versions(txn->sql, version.lineage, version.number);
 }
@@ -262,7 +270,7 @@ static int remove_exec(struct txn *txn, struct change *change)
 			return err < 0 ? err : -ENOTEMPTY;
 	}
 	return drop_link(txn, &place->node)						     ?:
-		       record_entry_set_node(txn->sql, place->entry.id, 0)		     ?:
+		       record_entry_gone(txn->sql, place->entry.id)			     ?:
 		       record_node_touch(txn->sql, place->dir->id, txn->now_ns, -(int)is_dir) ?:
 		       txn_operation(txn, is_dir ? "rmdir" : "unlink", NULL, place->node.id, place->entry.id, 0,
 			       operation->actor);
@@ -348,6 +356,7 @@ static int exchange_exec(struct txn *txn, struct operation *operation)
 	int64_t shift = is_dir(&to->node) - is_dir(&from->node);
 
 	from->node.ctime_ns = to->node.ctime_ns = txn->now_ns;
+	access_forget(txn->journal);
 	return record_entry_move(txn->sql, from->entry.id, -from->entry.id, "", 0, 0)			     ?:
 		       record_entry_move(txn->sql, to->entry.id, from->dir->entry, from->name, from->length, 0) ?:
 		       record_entry_move(txn->sql, from->entry.id, to->dir->entry, to->name, to->length, 0)	     ?:
@@ -364,6 +373,7 @@ static int rename_dir_exec(struct txn *txn, struct operation *operation)
 	struct place *from = &operation->from, *to = &operation->to;
 	int err = to->entry.id ? record_entry_displace(txn->sql, to->entry.id) : 0;
 
+	access_forget(txn->journal);
 	return err
 		       ?: record_entry_move(txn->sql, from->entry.id, to->dir->entry, to->name,
 				  to->length, to->entry.id);
@@ -389,10 +399,12 @@ static int rename_version(struct txn *txn, struct operation *operation)
 				 };
 	int err = record_version_get(txn->sql, from->entry.id, 0, &last);
 
-	if (err < 0)
-		return err;
 	if (err == SQL_ROW)
 		version.origin_number = last.number;
+	if (err >= 0)
+		err = access_of(txn, to->dir->entry, &version.access);
+	if (err < 0)
+		return err;
 	operation->version = version.number;
 	return record_version_insert(txn->sql, &version, txn->seq)
 		       ?: record_entry_set_versions(txn->sql, version.lineage, version.number);
@@ -418,12 +430,12 @@ static int rename_exec(struct txn *txn, struct change *change)
 	if (!err)
 		err = moves_dir ? rename_dir_exec(txn, operation) :
 				  place_bind(txn, to, from->node.id) ?:
-				  record_entry_set_node(txn->sql, from->entry.id, 0);
+				  record_entry_gone(txn->sql, from->entry.id);
 	from->node.ctime_ns = txn->now_ns;
 	err = err								       ?:
 		      record_node_update(txn->sql, &from->node)				       ?:
 		      touch_dirs(txn, operation, -(int)moves_dir, moves_dir - is_dir(&to->node)) ?:
-		      txn_operation(txn, "rename", NULL, from->node.id, from->entry.id, to->entry.id,
+		      txn_operation(txn, "rename", NULL, from->node.id, from->entry.id, moves_dir ? 0 : to->entry.id,
 			      operation->actor);
 	if (!err && from->node.content.id)
 		err = rename_version(txn, operation);
@@ -529,6 +541,8 @@ static int setattr_exec(struct txn *txn, struct change *change)
 	row->ctime_ns = txn->now_ns;
 	if (err == 0)
 		return 0;
+	if (S_ISDIR(row->mode))
+		access_forget(txn->journal);
 	return record_node_update(txn->sql, row)
 		       ?: txn_operation(txn, "setattr", NULL, row->id, operation->file->entry, 0,
 				  operation->actor);

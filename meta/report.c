@@ -100,7 +100,8 @@ static int read_lineage(
 	int err = 0;
 
 	*ret_lineage = (struct report_lineage){.entry = *entry};
-	if (entry->node)
+	err = record_entry_rights(sql, entry->id, &ret_lineage->entry.parent, &ret_lineage->rights);
+	if (err >= 0 && entry->node)
 		err = record_node_get(sql, entry->node, &ret_lineage->now);
 	if (err >= 0 && entry->versions)
 		err = record_version_get(sql, entry->id, entry->versions, &ret_lineage->last);
@@ -109,9 +110,8 @@ static int read_lineage(
 
 static bool answers(const struct report_lineage *lineage)
 {
-	mode_t mode = lineage->now.mode;
-
-	return lineage->entry.versions > 0 || (lineage->now.id && (S_ISREG(mode) || S_ISDIR(mode)));
+	return lineage->entry.versions > 0 || S_ISDIR(lineage->rights.mode) ||
+	       (lineage->now.id && S_ISREG(lineage->now.mode));
 }
 
 static int find_in(
@@ -129,17 +129,18 @@ static int find_in(
 	return err;
 }
 
-int report_find(struct file *dir, const char *name, struct report_lineage *ret_lineage)
+int report_find(
+	struct tree *tree, int64_t directory, const char *name, struct report_lineage *ret_lineage)
 {
-	struct sql *sql = journal_read_begin(dir->tree->journal);
-	struct entry_row parent = {.id = dir->entry};
+	struct sql *sql = journal_read_begin(tree->journal);
+	struct entry_row parent = {.id = directory};
 	int err, more;
 
 	do {
 		err = find_in(sql, parent.id, name, ret_lineage);
 		more = err ? err : record_entry_displaced(sql, parent.id, &parent);
 	} while (err == 0 && more == SQL_ROW);
-	journal_read_end(dir->tree->journal);
+	journal_read_end(tree->journal);
 	return err ? err : more;
 }
 
@@ -156,39 +157,69 @@ int report_lineage(struct tree *tree, int64_t lineage, struct report_lineage *re
 	return err;
 }
 
-int report_version(
-	struct tree *tree, int64_t lineage, int64_t number, struct report_version *ret_version)
+static int read_version(struct sql *sql, struct viewer *viewer, int64_t lineage, int64_t number,
+	struct report_version *version)
+{
+	int may, err = record_version_get(sql, lineage, number, &version->row);
+
+	if (err != SQL_ROW)
+		return err;
+	may = viewer ? viewer_then(viewer, sql, version->row.access, version->row.uid, X_OK) : 1;
+	if (may != 1)
+		return may;
+	may = viewer ? viewer_reads(viewer, sql, &version->row) : 1;
+	version->readable = may == 1;
+	if (may < 0)
+		return may;
+	return version->row.content
+		       ? record_content_get(sql, version->row.content, &version->content)
+		       : 1;
+}
+
+int report_version(struct tree *tree, struct viewer *viewer, int64_t lineage, int64_t number,
+	struct report_version *ret_version)
 {
 	struct sql *sql = journal_read_begin(tree->journal);
 	int err;
 
 	*ret_version = (struct report_version){0};
-	err = record_version_get(sql, lineage, number, &ret_version->row);
-	if (err == SQL_ROW && ret_version->row.content)
-		err = record_content_get(sql, ret_version->row.content, &ret_version->content);
+	err = read_version(sql, viewer, lineage, number, ret_version);
 	journal_read_end(tree->journal);
 	return err;
 }
 
-int report_numbers(struct tree *tree, int64_t lineage, int64_t after, int64_t *numbers, size_t max,
-	size_t *ret_count)
+int report_numbers(struct tree *tree, struct viewer *viewer, int64_t lineage, int64_t after,
+	int64_t *numbers, size_t max, size_t *ret_count)
 {
 	struct sql *sql = journal_read_begin(tree->journal);
 	struct sql_stmt *stmt;
 	size_t count = 0;
 	int err = sql_query(sql,
-		"SELECT number FROM version WHERE lineage = $1 AND number > $2 AND content IS NOT "
-		"NULL"
-		" ORDER BY number LIMIT $3",
-		&stmt, "iii", lineage, after, (int64_t)max);
+		"SELECT number, coalesce(access, -1), uid FROM version WHERE lineage = $1 AND number > $2"
+		" AND content IS NOT NULL ORDER BY number",
+		&stmt, "ii", lineage, after);
 
-	while (!err && (err = sql_step(stmt)) == SQL_ROW) {
-		numbers[count++] = sql_int64(stmt, 0);
-		err = 0;
+	while (!err && count < max && (err = sql_step(stmt)) == SQL_ROW) {
+		err = viewer_then(viewer, sql, sql_int64(stmt, 1), (uid_t)sql_int64(stmt, 2), X_OK);
+		if (err == 1)
+			numbers[count++] = sql_int64(stmt, 0);
+		if (err >= 0)
+			err = 0;
 	}
+	if (err || count == max)
+		sql_reset(stmt);
 	journal_read_end(tree->journal);
 	*ret_count = count;
 	return err;
+}
+
+int report_may_search(struct tree *tree, struct viewer *viewer, int64_t directory)
+{
+	struct sql *sql = journal_read_begin(tree->journal);
+	int may = viewer_now(viewer, sql, directory, X_OK);
+
+	journal_read_end(tree->journal);
+	return may;
 }
 
 int report_newest(struct tree *tree, int64_t lineage, int64_t *ret_number)
@@ -252,6 +283,9 @@ enum column {
 	COLUMN_BASIS_HASH,
 	COLUMN_ORIGIN,
 	COLUMN_ORIGIN_NUMBER,
+	COLUMN_ACCESS,
+	COLUMN_LINEAGE,
+	COLUMN_NODE,
 };
 
 #define COLUMNS                                                                                    \
@@ -261,7 +295,8 @@ enum column {
 	" v.number, c.size, c.hash, v.verdict, v.uid, v.gid, v.mode, v.basis_kind,"                \
 	" coalesce(v.basis_number, (SELECT p.number FROM version p WHERE p.lineage = v.lineage"    \
 	"  AND p.number < v.number AND p.content = v.basis ORDER BY p.number DESC LIMIT 1)),"      \
-	" b.hash, nullif(v.origin, v.lineage), v.origin_number"
+	" b.hash, nullif(v.origin, v.lineage), v.origin_number,"                                   \
+	" coalesce(v.access, o.access, -1), v.lineage, v.node"
 #define OF_VERSION " LEFT JOIN content c ON c.id = v.content LEFT JOIN content b ON b.id = v.basis "
 #define OF_OPERATION                                                                               \
 	" FROM operation o LEFT JOIN version v ON v.seq = o.seq AND v.lineage = "                  \
@@ -324,18 +359,98 @@ static json_t *mode_or_null(struct sql_stmt *stmt)
 					      : report_mode((mode_t)sql_int64(stmt, COLUMN_MODE));
 }
 
-static json_t *basis(struct sql_stmt *stmt)
+/* What of an element the viewer may see. */
+struct sight {
+	bool element, hash, basis, origin;
+};
+
+static int sees_directory(
+	struct sql *sql, struct viewer *viewer, int64_t entry, int64_t access, uid_t uid, int what)
+{
+	struct entry_row row;
+	struct name name;
+	int may = viewer_then(viewer, sql, access, uid, what);
+
+	if (may != 1 || !entry)
+		return may;
+	may = record_entry_by_id(sql, entry, &row, &name);
+	return may == SQL_ROW ? viewer_now(viewer, sql, row.parent, what) : may;
+}
+
+static int sees_origin(struct sql *sql, struct sql_stmt *stmt, struct viewer *viewer)
+{
+	int64_t origin = sql_int64(stmt, COLUMN_ORIGIN);
+	struct version_row row;
+	int may = record_version_get(sql, origin, sql_int64(stmt, COLUMN_ORIGIN_NUMBER), &row);
+
+	if (may != SQL_ROW)
+		return may;
+	return sees_directory(sql, viewer, origin, row.access, row.uid, R_OK | X_OK);
+}
+
+static int sees_basis(struct sql *sql, struct sql_stmt *stmt, struct viewer *viewer)
+{
+	struct version_row row;
+	int may = 0;
+
+	if (!sql_is_null(stmt, COLUMN_BASIS_NUMBER))
+		may = record_version_get(sql, sql_int64(stmt, COLUMN_LINEAGE),
+			sql_int64(stmt, COLUMN_BASIS_NUMBER), &row);
+	return may == SQL_ROW ? viewer_reads(viewer, sql, &row) : may;
+}
+
+static int sees_hash(struct sql *sql, struct sql_stmt *stmt, struct viewer *viewer)
+{
+	const struct version_row row = {
+		.lineage = sql_int64(stmt, COLUMN_LINEAGE),
+		.node = sql_int64(stmt, COLUMN_NODE),
+		.mode = (mode_t)sql_int64(stmt, COLUMN_MODE),
+		.uid = (uid_t)sql_int64(stmt, COLUMN_OWNER),
+		.gid = (gid_t)sql_int64(stmt, COLUMN_GROUP),
+		.access = sql_int64(stmt, COLUMN_ACCESS),
+	};
+
+	return viewer_reads(viewer, sql, &row);
+}
+
+static int look(
+	struct sql *sql, struct sql_stmt *stmt, struct report *report, struct sight *ret_sight)
+{
+	struct viewer *viewer = report->viewer;
+	int what = report->what == REPORT_LINEAGE ? X_OK : R_OK | X_OK;
+	int element, hash = 0, basis = 0, origin = 0;
+
+	*ret_sight = (struct sight){true, true, true, true};
+	if (viewer->everything)
+		return 0;
+	element = sees_directory(sql, viewer, sql_int64(stmt, COLUMN_ENTRY),
+		sql_int64(stmt, COLUMN_ACCESS), (uid_t)sql_int64(stmt, COLUMN_UID), what);
+	if (element == 1 && !sql_is_null(stmt, COLUMN_HASH))
+		hash = sees_hash(sql, stmt, viewer);
+	if (element == 1 && !sql_is_null(stmt, COLUMN_BASIS_HASH))
+		basis = sees_basis(sql, stmt, viewer);
+	if (element == 1 && !sql_is_null(stmt, COLUMN_ORIGIN))
+		origin = sees_origin(sql, stmt, viewer);
+	*ret_sight = (struct sight){element == 1, hash == 1, basis == 1, origin == 1};
+	return element < 0  ? element
+	       : hash < 0   ? hash
+	       : basis < 0  ? basis
+	       : origin < 0 ? origin
+			    : 0;
+}
+
+static json_t *basis(struct sql_stmt *stmt, bool with_hash)
 {
 	if (sql_is_null(stmt, COLUMN_BASIS_KIND))
 		return json_null();
 	return json_pack("{s:o, s:o, s:o}", "kind", text_or_null(stmt, COLUMN_BASIS_KIND),
 		"version", number_or_null(stmt, COLUMN_BASIS_NUMBER), "hash",
-		hash_or_null(stmt, COLUMN_BASIS_HASH));
+		with_hash ? hash_or_null(stmt, COLUMN_BASIS_HASH) : json_null());
 }
 
-static int put_origin(struct sql *sql, struct sql_stmt *stmt, json_t *element)
+static int put_origin(struct sql *sql, struct sql_stmt *stmt, bool visible, json_t *element)
 {
-	json_t *origin = sql_is_null(stmt, COLUMN_ORIGIN) ? json_null() : json_object();
+	json_t *origin = visible && !sql_is_null(stmt, COLUMN_ORIGIN) ? json_object() : json_null();
 
 	if (json_object_set_new(element, "origin", origin) != 0)
 		return -ENOMEM;
@@ -348,12 +463,14 @@ static int put_origin(struct sql *sql, struct sql_stmt *stmt, json_t *element)
 			  : 0;
 }
 
-static int put_element(struct sql *sql, struct sql_stmt *stmt, json_t *page)
+static int put_element(
+	struct sql *sql, struct sql_stmt *stmt, const struct sight *sight, json_t *page)
 {
 	json_t *element = json_pack("{s:o, s:o, s:o, s:o, s:o}", "version",
 		number_or_null(stmt, COLUMN_NUMBER), "seq", number_or_null(stmt, COLUMN_SEQ), "id",
 		uuid(stmt), "time", report_time(sql_int64(stmt, COLUMN_TIME)), "kind",
 		text_or_null(stmt, COLUMN_KIND));
+	json_t *hash = sight->hash ? hash_or_null(stmt, COLUMN_HASH) : json_null();
 	int err = json_array_append_new(page, element)
 			  ? -ENOMEM
 			  : put_path(sql, element, sql_int64(stmt, COLUMN_ENTRY));
@@ -362,20 +479,22 @@ static int put_element(struct sql *sql, struct sql_stmt *stmt, json_t *page)
 		err = json_object_update_new(element,
 			      json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
 					"s:o}",
-				      "size", number_or_null(stmt, COLUMN_SIZE), "hash",
-				      hash_or_null(stmt, COLUMN_HASH), "uid",
-				      number_or_null(stmt, COLUMN_UID), "user",
+				      "size", number_or_null(stmt, COLUMN_SIZE), "hash", hash,
+				      "uid", number_or_null(stmt, COLUMN_UID), "user",
 				      text_or_null(stmt, COLUMN_USER), "pid",
 				      number_or_null(stmt, COLUMN_PID), "program",
 				      text_or_null(stmt, COLUMN_PROGRAM), "host",
-				      text_or_null(stmt, COLUMN_HOST), "basis", basis(stmt),
-				      "verdict", text_or_null(stmt, COLUMN_VERDICT), "owner",
+				      text_or_null(stmt, COLUMN_HOST), "basis",
+				      basis(stmt, sight->basis), "verdict",
+				      text_or_null(stmt, COLUMN_VERDICT), "owner",
 				      number_or_null(stmt, COLUMN_OWNER), "group",
 				      number_or_null(stmt, COLUMN_GROUP), "mode",
 				      mode_or_null(stmt)))
 			      ? -ENOMEM
 			      : 0;
-	return err ?: put_origin(sql, stmt, element);
+	else
+		json_decref(hash);
+	return err ?: put_origin(sql, stmt, sight->origin, element);
 }
 
 static void begin_lineage(struct report *report, int64_t lineage, int64_t before)
@@ -385,9 +504,10 @@ static void begin_lineage(struct report *report, int64_t lineage, int64_t before
 	report->seen[report->seen_count++] = lineage;
 }
 
-void report_log(struct report *report, struct tree *tree, enum report_what what, int64_t id)
+void report_log(struct report *report, struct tree *tree, struct viewer *viewer,
+	enum report_what what, int64_t id)
 {
-	*report = (struct report){.tree = tree, .what = what};
+	*report = (struct report){.tree = tree, .viewer = viewer, .what = what};
 	begin_lineage(report, id, INT64_MAX);
 }
 
@@ -427,36 +547,43 @@ static int follow_origin(struct sql *sql, struct report *report)
 	return 1;
 }
 
+/* The number of rows, seen or not; or -errno. */
 static int read_page(struct sql *sql, struct report *report, json_t *page)
 {
+	struct sight sight;
 	struct sql_stmt *stmt;
+	int rows = 0;
 	int err = sql_query(sql, log_queries[report->what], &stmt, "iii", report->id,
 		report->before, (int64_t)PAGE_MAX);
 
 	while (!err && (err = sql_step(stmt)) == SQL_ROW) {
+		rows++;
 		report->before = sql_int64(
 			stmt, report->what == REPORT_LINEAGE ? COLUMN_NUMBER : COLUMN_SEQ);
-		err = put_element(sql, stmt, page);
+		err = look(sql, stmt, report, &sight);
+		if (!err && sight.element)
+			err = put_element(sql, stmt, &sight, page);
 		if (err)
 			sql_reset(stmt);
 	}
-	return err;
+	return err ? err : rows;
 }
 
 int report_page(struct report *report, json_t **ret_page)
 {
 	struct sql *sql = journal_read_begin(report->tree->journal);
 	json_t *page = json_array();
-	int err;
+	int rows;
 
 	do
-		err = page ? read_page(sql, report, page) : -ENOMEM;
-	while (!err && json_array_size(page) == 0 && (err = follow_origin(sql, report)) > 0);
+		rows = page ? read_page(sql, report, page) : -ENOMEM;
+	while (rows == 0 && (rows = follow_origin(sql, report)) > 0);
 	journal_read_end(report->tree->journal);
-	if (err) {
+	if (rows < 0) {
 		json_decref(page);
-		return err;
+		return rows;
 	}
+	report->end = rows == 0;
 	*ret_page = page;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "journal/access.h"
 #include "journal/log.h"
 
 #define SETID (S_ISUID | S_ISGID)
@@ -18,8 +19,8 @@ struct links {
 static int read_links(struct sql *sql, int64_t node, struct links *links)
 {
 	struct sql_stmt *stmt;
-	int err =
-		sql_query(sql, "SELECT id, versions FROM entry WHERE node = $1", &stmt, "i", node);
+	int err = sql_query(
+		sql, "SELECT id, versions, parent FROM entry WHERE node = $1", &stmt, "i", node);
 
 	*links = (struct links){NULL, 0};
 	while (!err && (err = sql_step(stmt)) == SQL_ROW) {
@@ -30,8 +31,10 @@ static int read_links(struct sql *sql, int64_t node, struct links *links)
 			return -ENOMEM;
 		}
 		links->rows = rows;
-		rows[links->count++] = (struct entry_row){
-			.id = sql_int64(stmt, 0), .node = node, .versions = sql_int64(stmt, 1)};
+		rows[links->count++] = (struct entry_row){.id = sql_int64(stmt, 0),
+			.node = node,
+			.versions = sql_int64(stmt, 1),
+			.parent = sql_int64(stmt, 2)};
 		err = 0;
 	}
 	return err;
@@ -64,8 +67,10 @@ static int add_version(struct txn *txn, struct publish *publish, const struct en
 		.origin = publish->origin,
 		.origin_number = publish->origin_number,
 	};
-	int err = record_version_insert(txn->sql, &row, seq);
+	int err = access_of(txn, link->parent, &row.access);
 
+	if (!err)
+		err = record_version_insert(txn->sql, &row, seq);
 	if (!err)
 		err = record_entry_set_versions(txn->sql, link->id, row.number);
 	if (link->id == publish->entry)

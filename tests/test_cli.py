@@ -222,9 +222,11 @@ def test_log_of_strange_names(mount):
 
 
 @pytest.mark.mount("allow_other")
-def test_the_command_has_the_callers_rights(mount, f):
+def test_the_command_has_the_callers_rights(mount):
     mount.path.chmod(0o755)
-    f.chmod(0o600)
+    mount.sh("umask 022; echo one > f; echo two > f; echo three > f; chmod 600 f")
+    mount.settled("f")
+    f = mount.path / "f"
     as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     for args in (["log"], ["show", "--version", "1"], ["diff"], ["restore", "--version", "1"]):
         assert "ermission" in intactfs(*args, f, code=1, **as_nobody)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import xxh
 from lib.procs import NOBODY, as_user
 
 
@@ -94,8 +95,14 @@ def test_a_deleted_file_answers(mount, f):
 
 
 def test_files_of_a_deleted_directory(mount):
-    mount.sh("mkdir d; echo one > d/f; rm -r d; mkdir d; ls d")
-    assert mount.sh("cat d/f@@/1") == "one\n"
+    mount.sh("mkdir -p d/e; echo one > d/f; echo two > d/e/g; rm -r d")
+    assert mount.sh("cat d@@/f@@/1 d@@/e@@/g@@/1") == "one\ntwo\n"
+    assert mount.sh("intactfs show d/f --version 1; intactfs show d/e/g --version 1") == "one\ntwo\n"
+    assert [e["path"] for e in mount.log("d/e/g")] == ["d/e/g"]
+    assert {e["path"] for e in mount.log("d")} >= {"d/f", "d/e"}
+    assert "mkdir -p" in mount.run("intactfs restore d/e/g --version 1").stderr
+    mount.sh("mkdir -p d/e; ls d; intactfs restore d/e/g --version 1; cat d/e/g")
+    assert mount.sh("cat d/f@@/1 d/e/g@@/2") == "one\ntwo\n"
 
 
 def test_what_never_was_does_not_answer(mount):
@@ -179,3 +186,112 @@ def test_the_history_of_a_closed_directory_is_closed(mount):
         with pytest.raises(PermissionError):
             as_user(NOBODY, lambda: os.listdir(mount.path / path) if path.endswith("@@")
                     else (mount.path / path).read_bytes())
+
+
+def denied(call):
+    with pytest.raises((PermissionError, FileNotFoundError)):
+        as_user(NOBODY, call)
+
+
+@pytest.fixture
+def shared(request, mounts):
+    """A mount whose tree everybody may write to."""
+    mount = mounts("allow_other")
+    mount.path.chmod(0o777)
+    return mount
+
+
+def nothing_of(mount, secret, *paths):
+    """Nobody else gets a word of the secret, a name in a closed directory, or a hash of it from any log."""
+    digest = xxh.of_bytes(secret)
+    for log in (f"{mount.path}@@/.log", *(f"{mount.path / path}@@/.log" for path in paths)):
+        try:
+            text = as_user(NOBODY, lambda: Path(log).read_text())
+        except (PermissionError, FileNotFoundError):
+            continue
+        assert digest not in text and "hidden" not in text, log
+    for path in paths:
+        for n in range(1, 9):
+            denied(lambda: Path(f"{mount.path / path}@@/{n}").read_bytes())
+            with pytest.raises(OSError):
+                as_user(NOBODY, lambda: os.setxattr(mount.path, "user.intactfs.restore", f"{n}/{path}".encode()))
+
+
+def test_a_closed_directory_made_anew_by_somebody_else_stays_closed(shared):
+    shared.sh("umask 022; mkdir -m 700 d; echo secret > d/hidden; rm -r d")
+    nothing_of(shared, b"secret\n", "d/hidden", "d@@/hidden")
+    denied(lambda: os.stat(shared.path / "d@@/hidden@@/1"))
+    as_user(NOBODY, lambda: os.mkdir(shared.path / "d"))
+    nothing_of(shared, b"secret\n", "d/hidden")
+    assert as_user(NOBODY, lambda: os.listdir(shared.path / "d@@")) == []
+    as_user(NOBODY, lambda: (shared.path / "d/hidden").write_text("other"))
+    shared.settled("d/hidden")
+    assert as_user(NOBODY, lambda: os.listdir(shared.path / "d/hidden@@")) == ["2"]
+    assert shared.sh("ls d/hidden@@; cat d/hidden@@/1") == "1\n2\nsecret\n"
+
+
+def test_a_directory_that_is_opened_keeps_its_past_closed(shared):
+    shared.sh("umask 022; mkdir -m 700 d; mkdir d/e; echo secret > d/e/hidden; rm d/e/hidden; echo public > d/e/f")
+    shared.settled("d/e/f")
+    (shared.path / "d").chmod(0o755)
+    nothing_of(shared, b"secret\n", "d/e/hidden")
+    denied(lambda: os.stat(shared.path / "d/e/f@@/1"))
+    assert as_user(NOBODY, lambda: (shared.path / "d/e/f").read_text()) == "public\n"
+    shared.sh("echo more > d/e/f")
+    shared.settled("d/e/f")
+    assert as_user(NOBODY, lambda: os.listdir(shared.path / "d/e/f@@")) == ["2"]
+    assert as_user(NOBODY, lambda: (shared.path / "d/e/f@@/2").read_text()) == "more\n"
+    assert shared.sh("cat d/e/f@@/1 d/e/hidden@@/1") == "public\nsecret\n"
+
+
+def test_the_last_mode_of_a_deleted_file_counts(shared):
+    shared.sh("umask 022; echo secret > f; chmod 600 f")
+    shared.settled("f")
+    nothing_of(shared, b"secret\n", "f")
+    (shared.path / "f").unlink()
+    nothing_of(shared, b"secret\n", "f")
+    shared.remount()
+    nothing_of(shared, b"secret\n", "f")
+    as_user(NOBODY, lambda: (shared.path / "f").write_text("other"))
+    shared.settled("f")
+    denied(lambda: (shared.path / "f@@/1").read_bytes())
+    assert as_user(NOBODY, lambda: (shared.path / "f@@/2").read_text()) == "other"
+    assert xxh.of_bytes(b"secret\n") not in as_user(NOBODY, lambda: Path(f"{shared.path}@@/.log").read_text())
+
+
+def test_the_log_of_an_open_tree_names_nothing_of_its_closed_directories(shared):
+    shared.sh("""umask 022; mkdir -m 700 closed; echo secret > closed/hidden; mkdir closed/hidden.d; echo x > open
+        ln closed/hidden closed/hidden.link; mv closed/hidden.link closed/hidden.moved; echo secret > closed/hidden
+        chmod 640 closed/hidden; mkdir -m 711 reach; echo secret > reach/hidden; setfattr -n user.x -v y closed/hidden""")
+    shared.settled("closed/hidden")
+    nothing_of(shared, b"secret\n", "closed")
+    names = {e["path"] for e in json.loads(as_user(NOBODY, lambda: Path(f"{shared.path}@@/.log").read_text()))}
+    assert names == {"", "closed", "open", "reach"}
+    assert {e["path"] for e in shared.log("")} >= {"closed/hidden", "closed/hidden.moved", "reach/hidden"}
+    assert as_user(NOBODY, lambda: (shared.path / "reach/hidden@@/1").read_text()) == "secret\n"
+
+
+def test_where_a_file_came_from_is_told_to_those_who_may_know(shared):
+    shared.sh("umask 022; mkdir -m 700 closed; echo secret > closed/hidden; echo more > closed/hidden; mv closed/hidden f")
+    log = lambda path: json.loads(Path(f"{shared.path / path}@@/.log").read_text())
+    assert [(e["path"], e["version"]) for e in log("f")] == [("f", 1), ("closed/hidden", 2), ("closed/hidden", 1)]
+    assert log("f")[0]["origin"]["path"] == "closed/hidden"
+    assert [(e["path"], e["origin"]) for e in as_user(NOBODY, lambda: log("f"))] == [("f", None)]
+    assert as_user(NOBODY, lambda: (shared.path / "f@@/1").read_text()) == "more\n"
+
+
+def test_a_group_of_then(shared):
+    """The rights of a directory's group count, too."""
+    d = shared.path / "d"
+    d.mkdir()
+    os.chown(d, -1, NOBODY)
+    d.chmod(0o750)
+    (d / "f").write_text("one")
+    shared.settled("d/f")
+    d.chmod(0o700)
+    (d / "f").write_text("two")
+    shared.settled("d/f")
+    d.chmod(0o755)
+    assert as_user(NOBODY, lambda: (d / "f@@/1").read_text()) == "one"
+    denied(lambda: (d / "f@@/2").read_text())
+    assert as_user(NOBODY, lambda: (d / "f").read_text()) == "two"

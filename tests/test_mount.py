@@ -120,10 +120,9 @@ def test_refuses_a_newer_journal(mount):
 
 
 FORMAT_1 = """
-    DROP TABLE access; DROP TABLE garbage;
+    DROP TABLE access; DROP TABLE gone; DROP TABLE garbage;
     ALTER TABLE version DROP COLUMN access; ALTER TABLE operation DROP COLUMN access;
-    ALTER TABLE entry DROP COLUMN gone_mode; ALTER TABLE entry DROP COLUMN gone_uid;
-    ALTER TABLE entry DROP COLUMN gone_gid; UPDATE tree SET format = 1;
+    ALTER TABLE entry DROP COLUMN last; UPDATE tree SET format = 1;
 """
 
 
@@ -154,6 +153,24 @@ def test_refuses_a_volume_that_is_not_writable(idle):
     idle.volume.mkdir()
     os.chown(idle.root, NOBODY, NOBODY)
     refused(idle, str(idle.volume), user=NOBODY)
+
+
+@pytest.mark.parametrize("volume", ["dir", "new", "dir/new"])
+def test_refuses_a_volume_in_a_mount(mount, place, volume):
+    mount.sh("mkdir dir")
+    other = place / "other"
+    other.mkdir()
+    done = mount_command(mount.path / volume, other)
+    assert done.returncode == 1 and str(mount.root) in done.stderr and "outside" in done.stderr
+    assert os.listdir(mount.path) == ["dir"] and os.listdir(mount.path / "dir") == []
+
+
+@pytest.mark.parametrize("volume, point", [("v", "v/m"), ("m/v", "m"), ("m", "m"), ("m/new", "m"), ("v", "v")])
+def test_refuses_a_volume_and_a_mount_point_within_one_another(place, volume, point):
+    (place / point).mkdir(parents=True)
+    done = mount_command(place / volume, place / point)
+    assert done.returncode == 1 and "within one another" in done.stderr
+    assert not mounted(place / point)
 
 
 @pytest.mark.parametrize("damage", ["junk", "header", "cut", "middle", "empty"])

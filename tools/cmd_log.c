@@ -82,8 +82,7 @@ static int log_missing(const struct place *place)
 	autofree char *tree = NULL;
 
 	if (!place->exists)
-		return cli_error(
-			"there is no %s, and there never was: it has no history", place->path);
+		return place_never(place);
 	if (S_ISDIR(place->mode))
 		tree = cli_xattr(place->path, "user.intactfs.tree");
 	if (S_ISDIR(place->mode) && !tree)
@@ -103,7 +102,7 @@ static int run_log(const struct cli_args *args)
 
 	if (rc)
 		return rc;
-	file = cli_format("%s@@/.log", place.path);
+	file = cli_format("%s/.log", place.history);
 	err = cli_read_json(file, &log);
 	if (err == ENOENT)
 		return log_missing(&place);

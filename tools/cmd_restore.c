@@ -15,10 +15,15 @@ static int restore(const struct place *place, int64_t version)
 	autofree char *of_name = cli_format("%s/%s", of_file, place->name);
 	const char *value = place->exists ? of_file : of_name;
 	const char *target = place->exists ? place->path : place->parent;
+	autofree int64_t *versions = NULL;
+	size_t count;
 
 	if (!setxattr(target, RESTORE, value, strlen(value), 0))
 		return EXIT_DONE;
-	if (errno == ENODATA)
+	if (errno == ENOENT && !place_versions(place, &versions, &count) && count > 0)
+		return cli_error(
+			"the directory %s is gone: make it first (mkdir -p)", place->parent);
+	if (errno == ENODATA || errno == ENOENT)
 		return place_no_version(place, version);
 	if (errno == EACCES || errno == EPERM)
 		return cli_error(

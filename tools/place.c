@@ -56,9 +56,66 @@ static void place_split(struct place *place)
 		place->parent = cli_format("%.*s", (int)(slash - place->path), place->path);
 }
 
+/* How much of a path, of its first length bytes, is there: it ends before a slash, or is empty. */
+static size_t existing_length(const char *path, size_t length)
+{
+	struct stat st;
+
+	while (length > 0) {
+		autofree char *part = cli_format("%.*s", (int)length, path);
+
+		if (!lstat(part, &st))
+			break;
+		while (length > 0 && path[length - 1] != '/')
+			length--;
+		while (length > 0 && path[length - 1] == '/')
+			length--;
+	}
+	return length;
+}
+
+/* A directory that is gone is walked through by its history, too. */
+static void place_find_history(struct place *place)
+{
+	size_t there = existing_length(place->parent, strlen(place->parent)), length;
+	const char *rest = place->path + there;
+	char *text = NULL;
+	FILE *out;
+	size_t size;
+
+	if (there > 0 && there == strlen(place->parent)) {
+		place->history = cli_format("%s@@", place->path);
+		return;
+	}
+	out = open_memstream(&text, &size);
+	if (!out)
+		cli_oom();
+	fprintf(out, "%.*s", (int)there, place->path);
+	for (; *rest; rest += length) {
+		length = strspn(rest, "/");
+		fprintf(out, "%.*s", (int)length, rest);
+		rest += length;
+		length = strcspn(rest, "/");
+		fprintf(out, "%.*s%s", (int)length, rest, length ? "@@" : "");
+	}
+	if (fclose(out))
+		cli_oom();
+	place->history = text;
+}
+
+/* What there is of the parent, to ask about the mount. */
+static char *existing_parent(const struct place *place)
+{
+	size_t there = existing_length(place->parent, strlen(place->parent));
+
+	return there > 0 ? cli_format("%.*s", (int)there, place->parent)
+			 : cli_format("%s", *place->path == '/' ? "/" : ".");
+}
+
 static int place_check_mount(const struct place *place)
 {
-	const char *where = place->exists ? place->path : place->parent;
+	autofree char *parent = existing_parent(place);
+	const char *where = place->exists ? place->path : parent;
 	autofree char *mountpoint = cli_xattr(where, "user.intactfs.mount");
 
 	/* Links and special files have no user attributes: what they are in, has. */
@@ -68,8 +125,6 @@ static int place_check_mount(const struct place *place)
 		return EXIT_DONE;
 	if (errno == ENODATA || errno == ENOTSUP || errno == EPERM)
 		return cli_error("%s is not on an intactfs mount", place->path);
-	if (errno == ENOENT)
-		return cli_error("%s: there is no directory %s", place->path, place->parent);
 	return cli_errno(errno, "look at", where);
 }
 
@@ -87,6 +142,7 @@ int place_init(struct place *place, const char *argument)
 	if (!place->exists && errno != ENOENT)
 		return cli_errno(errno, "look at", place->path);
 	place->mode = place->exists ? st.st_mode : 0;
+	place_find_history(place);
 	return place_check_mount(place);
 }
 
@@ -94,11 +150,12 @@ void place_deinit(struct place *place)
 {
 	free(place->path);
 	free(place->parent);
+	free(place->history);
 }
 
 char *place_version_path(const struct place *place, int64_t version)
 {
-	return cli_format("%s@@/%lld", place->path, (long long)version);
+	return cli_format("%s/%lld", place->history, (long long)version);
 }
 
 int place_open_version(const struct place *place, int64_t version, int *ret_fd)
@@ -123,7 +180,7 @@ static int compare_versions(const void *a, const void *b)
 
 int place_versions(const struct place *place, int64_t **ret_versions, size_t *ret_count)
 {
-	autofree char *path = cli_format("%s@@", place->path);
+	const char *path = place->history;
 	autodir DIR *dir = opendir(path);
 	autofree int64_t *versions = NULL;
 	size_t count = 0;
@@ -171,6 +228,13 @@ char *place_describe_versions(const int64_t *versions, size_t count)
 	return text;
 }
 
+int place_never(const struct place *place)
+{
+	return cli_error(
+		"there is no %s, and there never was, as far as you may see: it has no history",
+		place->path);
+}
+
 int place_no_version(const struct place *place, int64_t version)
 {
 	autofree int64_t *versions = NULL;
@@ -181,10 +245,9 @@ int place_no_version(const struct place *place, int64_t version)
 	if (rc)
 		return rc;
 	if (!count && !place->exists)
-		return cli_error(
-			"there is no %s, and there never was: it has no history", place->path);
+		return place_never(place);
 	if (!count)
-		return cli_error("%s has no versions", place->path);
+		return cli_error("%s has no versions that you may see", place->path);
 	text = place_describe_versions(versions, count);
 	return cli_error(
 		"%s has no version %lld: it has %s", place->path, (long long)version, text);

@@ -16,6 +16,7 @@ struct place {
 	char *path; /* without trailing slashes; symbolic links at its end are followed */
 	char *parent;
 	const char *name;
+	char *history; /* PATH@@, or DIR@@/PATH@@ below a directory that is gone */
 	bool exists;
 	mode_t mode; /* when it exists */
 };
@@ -25,13 +26,15 @@ struct place {
 int place_init(struct place *place, const char *argument);
 void place_deinit(struct place *place);
 
-/* PATH@@/VERSION; the caller frees it. */
+/* VERSION in the history; the caller frees it. */
 char *place_version_path(const struct place *place, int64_t version);
 /* Opens that version for reading. */
 int place_open_version(const struct place *place, int64_t version, int *ret_fd);
 
 /* The numbers of the versions there are, ascending; the caller frees them. None is no error. */
 int place_versions(const struct place *place, int64_t **ret_versions, size_t *ret_count);
+/* Says that there never was such a path; returns EXIT_COULD_NOT. */
+int place_never(const struct place *place);
 /* Says that there is no such version, and which there are; returns EXIT_COULD_NOT. */
 int place_no_version(const struct place *place, int64_t version);
 /* "1 to 4", "1, 3 to 7"; the caller frees it. */
