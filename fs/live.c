@@ -10,8 +10,12 @@
 #include <sys/stat.h>
 
 #include "fs/notify.h"
-#include "fs/save.h"
+#include "fs/ops.h"
 #include "journal/log.h"
+#include "meta/policy.h"
+
+/* Names of a file that are looked at. */
+#define NAMES_MAX 8
 
 struct live *live_new(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
@@ -62,16 +66,55 @@ static int open_object(struct live *live, const struct content *head)
 	return err;
 }
 
+static bool has_live_name(struct file *file)
+{
+	struct file_name names[NAMES_MAX];
+	size_t count = file_names(file, names, NAMES_MAX);
+
+	for (size_t i = 0; i < count && i < NAMES_MAX; i++)
+		if (policy_is_live(names[i].name.bytes))
+			return true;
+	return false;
+}
+
+static bool begins_as_database(struct file *file, const struct content *head)
+{
+	char magic[POLICY_MAGIC_BYTES];
+	autoclose int fd = -1;
+	ssize_t n;
+
+	if (head->size_bytes < POLICY_MAGIC_BYTES ||
+		version_open(file->tree, head->object, &fd) != 0)
+		return false;
+	n = pread(fd, magic, sizeof(magic), 0);
+	return n > 0 && policy_is_database(magic, (size_t)n);
+}
+
+bool live_wanted(struct file *file, int open_flags)
+{
+	struct content head = file_attr(file).content;
+
+	if (has_live_name(file))
+		return true;
+	/* What is written anew as a whole needs no copy, and is nobody's database yet. */
+	if (open_flags & O_TRUNC || !head.id)
+		return false;
+	return head.size_bytes > tree_fs(file->tree)->options.copy_limit_bytes ||
+	       begins_as_database(file, &head);
+}
+
 /* True when the file is live now, with one more writer. */
-static bool join_locked(struct node *node)
+static bool join_locked(struct node *node, const char *kind)
 {
 	if (node->kind != NODE_LIVE || !node->live)
 		return false;
 	node->live->writers++;
+	if (strcmp(node->live->kind, "append") == 0)
+		node->live->kind = kind;
 	return true;
 }
 
-int live_open(struct node *node, const struct actor *actor, int64_t entry)
+int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
 	struct file *file = node->file;
 	struct content head;
@@ -80,12 +123,12 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry)
 	int err;
 
 	lock_take(&file->lock);
-	joined = join_locked(node);
+	joined = join_locked(node, kind);
 	head = file->attr.content;
 	lock_drop(&file->lock);
 	if (joined)
 		return 0;
-	live = live_new(node, actor, entry, "append");
+	live = live_new(node, actor, entry, kind);
 	if (!live)
 		return -ENOMEM;
 	err = open_object(live, &head);
@@ -94,7 +137,7 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry)
 		return err;
 	}
 	lock_take(&file->lock);
-	joined = join_locked(node);
+	joined = join_locked(node, kind);
 	if (!joined && (node->superseded || file->attr.content.id != head.id)) {
 		err = -ESTALE;
 	} else if (!joined) {
@@ -119,13 +162,18 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry)
 /* io_lock is held. */
 static int preserve(struct live *live, int64_t offset)
 {
+	struct tree *tree = live->node->file->tree;
+	int64_t copy;
 	int err;
 
 	if (offset >= live->named_bytes)
 		return 0;
-	err = version_preserve(live->node->file, live->object, live->fd, live->named_bytes);
+	err = version_preserve(live->node->file, live->object, live->fd, live->named_bytes,
+		tree_fs(tree)->options.copy_limit_bytes, &copy);
 	if (!err)
 		live->named_bytes = 0;
+	if (!err && copy)
+		ops_version_moved(tree, live->object, copy);
 	return err;
 }
 

@@ -10,6 +10,7 @@
 #define INTACTFS_FS_MOUNT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct mount_options {
 	const char *volume;
@@ -19,6 +20,7 @@ struct mount_options {
 	const char *fuse_options; /* comma list for libfuse, without our own options; may be "" */
 	unsigned turn_wait_ms;	  /* how long a writer waits for its turn; 2000 by default */
 	bool durable_close;	  /* every close is as durable as an fsync */
+	int64_t copy_limit_bytes; /* larger contents are not copied to be saved, or kept, but where a reflink does it */
 };
 
 int mount_run(const struct mount_options *options);

@@ -178,6 +178,6 @@ bool ops_reserve(fuse_req_t req, struct node *node, const struct process *proces
 		turn_take(&file->turn, save);
 	lock_drop(&file->lock);
 	if (save)
-		redirect_set(process->tid, node, true);
+		redirect_set(process->tid, node, true, true);
 	return save;
 }

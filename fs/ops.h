@@ -14,8 +14,9 @@ extern const struct fuse_lowlevel_ops ops_table;
 struct handle {
 	struct handle *next, *prev; /* all of them: releases may get lost at the end of a mount */
 	struct node *node;	    /* with a reference */
-	struct save *save; /* with a reference; NULL unless it was opened on a staged save */
-	int fd;		   /* of a reader; -1: none yet */
+	struct save *save;	/* with a reference; NULL unless it was opened on a staged save */
+	int fd;			/* of a reader; -1: none yet */
+	int64_t version_object; /* what fd is of, when that is an old version; else 0 */
 	int64_t limit_bytes;
 	bool writer;
 	bool live; /* a writer of a live file that was so when it was opened */
@@ -36,6 +37,11 @@ static inline bool is_root(fuse_ino_t id)
 struct handle *ops_handle_new(struct node *node);
 /* Frees it; its writing has ended. */
 void ops_handle_free(struct handle *handle);
+/* Who reads a version whose object is about to be written in place goes on in its copy. */
+void ops_version_moved(struct tree *tree, int64_t from, int64_t to);
+/* Between these the objects of versions that are being read do not move. */
+void ops_versions_hold(void);
+void ops_versions_release(void);
 /* At the end: frees what was never released. */
 void ops_handles_drop(void);
 /* A handle that the kernel does not know, or no more: ends its writing, and frees it. */

@@ -66,7 +66,7 @@ static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
 	int err;
 
 	request_actor(req, &actor);
-	err = live_open(node, &actor, ops_lineage(node->file));
+	err = live_open(node, &actor, ops_lineage(node->file), "live");
 	if (err)
 		return err;
 	err = live_truncate(node->live, size_bytes, actor.uid);
@@ -154,7 +154,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
 		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
-	else if (kind == NODE_LIVE)
+	else if (kind == NODE_LIVE || live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0))
 		err = truncate_live(req, node, size_bytes);
 	if (err != -ESTALE)
 		return err;

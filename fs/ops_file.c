@@ -79,10 +79,14 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	}
 	if ((int64_t)size > handle->limit_bytes - offset)
 		buf.buf[0].size = (size_t)(handle->limit_bytes - offset);
+	if (handle->version_object)
+		ops_versions_hold();
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
 	buf.buf[0].fd = fd;
 	buf.buf[0].pos = offset;
 	fuse_reply_data(req, &buf, 0);
+	if (handle->version_object)
+		ops_versions_release();
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,

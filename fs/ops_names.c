@@ -380,9 +380,9 @@ static int begin_created(struct file *file, int64_t entry, const struct process 
 	return 0;
 }
 
-/* What is made to be appended to is live from the start. */
-static int begin_appended(
-	struct file *file, int64_t entry, const struct actor *actor, struct handle *handle)
+/* What is made to be appended to is live from the start, and so is what its name says. */
+static int begin_live(struct file *file, int64_t entry, const struct actor *actor, const char *kind,
+	struct handle *handle)
 {
 	struct node *node;
 	int err;
@@ -390,7 +390,7 @@ static int begin_appended(
 	lock_take(&file->lock);
 	node = node_head_locked(file);
 	lock_drop(&file->lock);
-	err = node ? live_open(node, actor, entry) : -ENOMEM;
+	err = node ? live_open(node, actor, entry, kind) : -ENOMEM;
 	if (err) {
 		node_unref(node, 1);
 		return err;
@@ -426,9 +426,12 @@ void op_create(
 		err = -ESTALE;
 	if (!err) {
 		handle->append = fi->flags & O_APPEND;
-		err = handle->append
-			      ? begin_appended(file, entry, &actor, handle)
-			      : begin_created(file, entry, &process, &actor, fi->flags, handle);
+		if (handle->append)
+			err = begin_live(file, entry, &actor, "append", handle);
+		else if (live_wanted(file, fi->flags))
+			err = begin_live(file, entry, &actor, "live", handle);
+		else
+			err = begin_created(file, entry, &process, &actor, fi->flags, handle);
 		if (err)
 			namespace_unlink(dir, name, &actor);
 		file_unref(file);

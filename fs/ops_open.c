@@ -31,6 +31,7 @@ struct opening {
 	bool waited;
 	bool queued; /* it had its time in the queue of turns */
 	int looks;   /* how often its object was gone when it was opened */
+	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
 };
 
 static void open_node(struct opening *opening);
@@ -45,17 +46,23 @@ static bool is_append(const struct opening *opening)
 	return (opening->fi.flags & O_APPEND) && !(opening->fi.flags & O_TRUNC);
 }
 
+static const char *live_kind(const struct opening *opening)
+{
+	return is_append(opening) ? "append" : "live";
+}
+
 static void send_round(struct opening *opening)
 {
-	redirect_set(
-		opening->process.tid, opening->node, for_writing(opening) && !is_append(opening));
+	redirect_set(opening->process.tid, opening->node, for_writing(opening),
+		for_writing(opening) && !opening->live);
 	fuse_reply_err(opening->req, ESTALE);
 }
 
 static struct {
 	struct lock lock; /* protects the list */
 	struct handle *first;
-} handles = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF}};
+	pthread_rwlock_t moving; /* taken before lock: who reads a version, against who moves it */
+} handles = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF}, .moving = PTHREAD_RWLOCK_INITIALIZER};
 
 struct handle *ops_handle_new(struct node *node)
 {
@@ -82,6 +89,39 @@ void ops_handle_free(struct handle *handle)
 	save_unref(handle->save);
 	node_unref(handle->node, 1);
 	free(handle);
+}
+
+void ops_versions_hold(void)
+{
+	pthread_rwlock_rdlock(&handles.moving);
+}
+
+void ops_versions_release(void)
+{
+	pthread_rwlock_unlock(&handles.moving);
+}
+
+void ops_version_moved(struct tree *tree, int64_t from, int64_t to)
+{
+	struct handle *handle;
+	int fd = -1;
+
+	pthread_rwlock_wrlock(&handles.moving);
+	lock_take(&handles.lock);
+	DL_FOREACH(handles.first, handle)
+	{
+		/* Numbers of objects are the volume's: which tree it is need not be asked. */
+		if (handle->version_object != from)
+			continue;
+		if (fd < 0 && version_open(tree, to, &fd) != 0)
+			break;
+		dup3(fd, handle->fd, O_CLOEXEC);
+		handle->version_object = to;
+	}
+	lock_drop(&handles.lock);
+	pthread_rwlock_unlock(&handles.moving);
+	if (fd >= 0)
+		close(fd);
 }
 
 void ops_handles_drop(void)
@@ -147,7 +187,7 @@ static void fail(struct opening *opening, struct handle *handle, int err)
 static void publish_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, false, 0};
+		parked->entry, (enum redirect_state)parked->redirect_state, true, false, 0, false};
 
 	if (end == PARK_INTERRUPTED)
 		fuse_reply_err(parked->req, EINTR);
@@ -234,7 +274,7 @@ static int append_to_head(struct opening *opening, struct handle *handle, const 
 		lock_take(&file->lock);
 		head = node_head_locked(file);
 		lock_drop(&file->lock);
-		err = head ? live_open(head, actor, opening->entry) : -ENOMEM;
+		err = head ? live_open(head, actor, opening->entry, live_kind(opening)) : -ENOMEM;
 		if (err)
 			node_unref(head, 1);
 	} while (err == -ESTALE);
@@ -257,8 +297,8 @@ static void open_live(struct opening *opening)
 
 	if (handle && for_writing(opening)) {
 		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
-		err = live_open(node, &actor, opening->entry);
-		if (err == -ESTALE && opening->state != REDIRECT_NONE && is_append(opening))
+		err = live_open(node, &actor, opening->entry, live_kind(opening));
+		if (err == -ESTALE && opening->state != REDIRECT_NONE && opening->live)
 			err = append_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
 		if (!err && (opening->fi.flags & O_TRUNC))
@@ -287,7 +327,8 @@ static void open_live(struct opening *opening)
 static void turn_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, true, 0};
+		parked->entry, (enum redirect_state)parked->redirect_state, true, true, 0,
+		!parked->reserves};
 	struct file *file = parked->file;
 	struct parked *next = NULL;
 	struct save *save = NULL;
@@ -326,7 +367,7 @@ static bool wait_for_turn(struct opening *opening)
 	if (!parked)
 		return false;
 	park_listen(parked);
-	parked->reserves = !is_append(opening);
+	parked->reserves = !opening->live;
 	parked->entry = opening->entry;
 	parked->redirect_state = opening->state;
 	lock_take(&file->lock);
@@ -373,8 +414,9 @@ static void open_for_writing(struct opening *opening)
 {
 	enum turn_state state;
 
+	opening->live = is_append(opening) || live_wanted(opening->node->file, opening->fi.flags);
 	if (opening->state != REDIRECT_NONE) {
-		if (opening->state == REDIRECT_ROUND && !is_append(opening))
+		if (opening->state == REDIRECT_ROUND && !opening->live)
 			log_warning(
 				"a save that was sent round found no reservation; it goes on in place");
 		open_live(opening);
@@ -390,7 +432,7 @@ static void open_for_writing(struct opening *opening)
 		if (wait_for_turn(opening))
 			return;
 	}
-	if (is_append(opening) && state != TURN_MINE)
+	if (opening->live && state != TURN_MINE)
 		open_live(opening);
 	else if (ops_reserve(opening->req, opening->node, &opening->process))
 		fuse_reply_err(opening->req, ESTALE);
@@ -536,7 +578,7 @@ static void open_virtual(struct opening *opening)
 	if (!err && for_writing(opening))
 		err = -EROFS;
 	if (!err)
-		err = virtual_open(opening->req, opening->node, &handle->fd, &handle->limit_bytes);
+		err = virtual_open(opening->req, opening->node, handle);
 	opening->fi.direct_io = 1;
 	if (err)
 		fail(opening, handle, err);
@@ -571,8 +613,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	request_process(req, &opening.process);
 	if (opening.node->kind != NODE_VIRTUAL)
-		opening.state = redirect_end(opening.process.tid, opening.node,
-			for_writing(&opening) && !is_append(&opening));
+		opening.state =
+			redirect_end(opening.process.tid, opening.node, for_writing(&opening));
 	open_node(&opening);
 }
 

@@ -12,7 +12,7 @@ struct redirect {
 	pid_t tid;
 	struct node *node; /* with a reference, so that its address is not used again */
 	int64_t set_ms;
-	bool looked_up, to_save;
+	bool looked_up, for_writing, to_save;
 	const struct node *answer; /* to compare with, not to follow */
 	UT_hash_handle hh;
 };
@@ -48,13 +48,14 @@ static void drop(struct redirect *redirect)
 	free(redirect);
 }
 
-void redirect_set(pid_t tid, struct node *node, bool to_save)
+void redirect_set(pid_t tid, struct node *node, bool for_writing, bool to_save)
 {
 	struct redirect *redirect = calloc(1, sizeof(*redirect)), *old, *oldest = NULL;
 
 	if (!redirect)
 		return;
 	redirect->tid = tid;
+	redirect->for_writing = for_writing;
 	redirect->to_save = to_save;
 	redirect->set_ms = time_mono_ms();
 	redirect->node = node_ref(node);
@@ -100,7 +101,7 @@ void redirect_answer(pid_t tid, const struct node *node)
 	lock_drop(&redirects.lock);
 }
 
-enum redirect_state redirect_end(pid_t tid, struct node *node, bool to_save)
+enum redirect_state redirect_end(pid_t tid, struct node *node, bool for_writing)
 {
 	enum redirect_state state = REDIRECT_NONE;
 	struct redirect *redirect;
@@ -110,7 +111,7 @@ enum redirect_state redirect_end(pid_t tid, struct node *node, bool to_save)
 	lock_take(&redirects.lock);
 	redirect = take(find(tid));
 	lock_drop(&redirects.lock);
-	if (redirect && redirect->to_save == to_save &&
+	if (redirect && redirect->for_writing == for_writing &&
 		time_mono_ms() - redirect->set_ms < FRESH_MS)
 		state = redirect->looked_up
 				? (redirect->answer == node ? REDIRECT_ROUND : REDIRECT_NONE)

@@ -16,8 +16,8 @@ enum redirect_state {
 	REDIRECT_ROUND, /* it walked the path anew, and was answered this node */
 };
 
-/* Remembers that the thread was sent round from this node; to_save: it is to open the file for writing. */
-void redirect_set(pid_t tid, struct node *node, bool to_save);
+/* Remembers that the thread was sent round from this node; to_save: it is to get a save of its own. */
+void redirect_set(pid_t tid, struct node *node, bool for_writing, bool to_save);
 /* The thread looks a name up: it does walk a path, whose last name is the first that is a regular file. The file that it was
  * sent round from, with a reference, or NULL. */
 struct file *redirect_lookup(pid_t tid, bool *ret_to_save);
@@ -25,7 +25,7 @@ struct file *redirect_lookup(pid_t tid, bool *ret_to_save);
 void redirect_answer(pid_t tid, const struct node *node);
 /* The thread opens the node (or makes a file: NULL): its redirect, if there was one, is over. One that was
  * for something else, or led to something else, does not count. */
-enum redirect_state redirect_end(pid_t tid, struct node *node, bool to_save);
+enum redirect_state redirect_end(pid_t tid, struct node *node, bool for_writing);
 /* Forgets all; at the end. */
 void redirect_clear(void);
 

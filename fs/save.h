@@ -143,7 +143,7 @@ struct live {
 	struct basis basis;
 	struct actor actor; /* of the first writer */
 	int64_t entry;
-	const char *kind; /* "append" or "stream" */
+	const char *kind; /* file->lock; "append", "stream", or "live" */
 	struct lock io_lock;
 	int64_t named_bytes; /* as much of the object as versions name; 0: nothing or moved away */
 	int64_t mtime_ns;    /* file->lock; of the last write */
@@ -156,8 +156,11 @@ struct live {
 struct live *live_new(
 	struct node *node, const struct actor *actor, int64_t entry, const char *kind);
 void live_free(struct live *live);
-/* The settled head goes live and gets a writer; or one more writer joins. 0 or -errno. */
-int live_open(struct node *node, const struct actor *actor, int64_t entry);
+/* Whether an open for writing makes a settled file live: by its name, what it begins with, or its size. open_flags as in open(2). */
+bool live_wanted(struct file *file, int open_flags);
+/* The settled head goes live and gets a writer; or one more writer joins. kind: "append", or "live" for writes anywhere.
+ * 0 or -errno; -ESTALE when the node is not the head any more. */
+int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind);
 ssize_t live_write(
 	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid);
 int live_truncate(struct live *live, int64_t size_bytes, uid_t uid);

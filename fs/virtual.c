@@ -8,6 +8,7 @@
 #include <utlist.h>
 #include <xxhash.h>
 
+#include "fs/ops.h"
 #include "fs/restore.h"
 #include "fs/status.h"
 #include "meta/report.h"
@@ -362,21 +363,26 @@ void virtual_viewer(fuse_req_t req, struct viewer *ret_viewer)
 	viewer_init(ret_viewer, allows, req, fuse_req_ctx(req)->uid == 0);
 }
 
-static int open_version(
-	fuse_req_t req, struct virtual_node *virtual, int *ret_fd, int64_t *ret_limit_bytes)
+/* Held, so that it does not move before its handle is known by its object. */
+static int open_version(fuse_req_t req, struct virtual_node *virtual, struct handle *handle)
 {
 	struct report_version version;
 	autoviewer struct viewer viewer;
 	int err;
 
 	virtual_viewer(req, &viewer);
+	ops_versions_hold();
 	err = read_version(virtual, &viewer, &version);
-	if (err)
-		return err;
-	if (!version.readable)
-		return -EACCES;
-	*ret_limit_bytes = version.content.size_bytes;
-	return version_open(virtual->tree, version.content.object, ret_fd);
+	if (!err && !version.readable)
+		err = -EACCES;
+	if (!err)
+		err = version_open(virtual->tree, version.content.object, &handle->fd);
+	if (!err) {
+		handle->limit_bytes = version.content.size_bytes;
+		handle->version_object = version.content.object;
+	}
+	ops_versions_release();
+	return err;
 }
 
 static int write_json(json_t *json, FILE *out)
@@ -463,8 +469,8 @@ static FILE *temporary_file(struct fs *fs, bool in_memory)
 	return out;
 }
 
-static int open_written(fuse_req_t req, struct virtual_node *virtual, bool in_memory, int *ret_fd,
-	int64_t *ret_limit_bytes)
+static int open_written(
+	fuse_req_t req, struct virtual_node *virtual, bool in_memory, struct handle *handle)
 {
 	autofile FILE *out = temporary_file(virtual->fs, in_memory);
 	int fd, err;
@@ -482,12 +488,12 @@ static int open_written(fuse_req_t req, struct virtual_node *virtual, bool in_me
 	fd = fcntl(fileno(out), F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	*ret_fd = fd;
-	*ret_limit_bytes = ftello(out);
+	handle->fd = fd;
+	handle->limit_bytes = ftello(out);
 	return 0;
 }
 
-int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_limit_bytes)
+int virtual_open(fuse_req_t req, struct node *node, struct handle *handle)
 {
 	int err;
 	struct virtual_node *virtual = node->virtual;
@@ -495,11 +501,11 @@ int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_li
 	if (is_directory(virtual))
 		return -EISDIR;
 	if (virtual->key.kind == VIRTUAL_VERSION)
-		return open_version(req, virtual, ret_fd, ret_limit_bytes);
+		return open_version(req, virtual, handle);
 	/* A log may be long; but a full volume must not keep anybody from looking. */
-	err = open_written(req, virtual, virtual->key.kind != VIRTUAL_LOG, ret_fd, ret_limit_bytes);
+	err = open_written(req, virtual, virtual->key.kind != VIRTUAL_LOG, handle);
 	if (err == -ENOSPC || err == -EDQUOT)
-		err = open_written(req, virtual, true, ret_fd, ret_limit_bytes);
+		err = open_written(req, virtual, true, handle);
 	return err;
 }
 

@@ -23,8 +23,10 @@ void virtual_ref(struct node *node);
 void virtual_unref(struct node *node, uint64_t count);
 
 int virtual_stat(struct node *node, struct stat *ret_stat);
-/* Checks the rights of the request's sender; ret_limit_bytes is where reading ends, whatever the descriptor holds. */
-int virtual_open(fuse_req_t req, struct node *node, int *ret_fd, int64_t *ret_limit_bytes);
+struct handle;
+/* Checks the rights of the request's sender, and fills in the handle's descriptor and where reading ends, whatever the descriptor
+ * holds. */
+int virtual_open(fuse_req_t req, struct node *node, struct handle *handle);
 /* Calls add for the listed names from offset on (0, 1, ...; "." and ".." are not among them), with the offset of the next;
  * stops when add returns false. */
 int virtual_readdir(fuse_req_t req, struct node *node, int64_t offset,

@@ -207,7 +207,7 @@ static int64_t seek_within(int fd, int64_t offset, int whence, int64_t length_by
 	return found < length_bytes ? found : length_bytes;
 }
 
-int object_copy(int src_fd, int dst_fd, int64_t length_bytes)
+int object_reflink(int src_fd, int dst_fd, int64_t length_bytes)
 {
 	struct stat st;
 
@@ -215,21 +215,27 @@ int object_copy(int src_fd, int dst_fd, int64_t length_bytes)
 		return -errno;
 	if (st.st_size < length_bytes)
 		return -EUCLEAN;
+	if (ioctl(dst_fd, FICLONE, src_fd))
+		return errno == ENOSPC || errno == EDQUOT || errno == EIO ? -errno : -EOPNOTSUPP;
+	/* Cuts what it has beyond. */
+	return ftruncate(dst_fd, length_bytes) ? -errno : 0;
+}
 
-	if (ioctl(dst_fd, FICLONE, src_fd)) {
-		int64_t offset = 0;
+int object_copy(int src_fd, int dst_fd, int64_t length_bytes)
+{
+	int err = object_reflink(src_fd, dst_fd, length_bytes);
 
-		while (offset < length_bytes) {
-			int64_t data = seek_within(src_fd, offset, SEEK_DATA, length_bytes);
-			int64_t end = seek_within(src_fd, data, SEEK_HOLE, length_bytes);
-			int err = copy_extent(src_fd, dst_fd, data, end);
+	if (err != -EOPNOTSUPP)
+		return err;
+	for (int64_t offset = 0, end; offset < length_bytes; offset = end) {
+		int64_t data = seek_within(src_fd, offset, SEEK_DATA, length_bytes);
 
-			if (err)
-				return err;
-			offset = end;
-		}
+		end = seek_within(src_fd, data, SEEK_HOLE, length_bytes);
+		err = copy_extent(src_fd, dst_fd, data, end);
+		if (err)
+			return err;
 	}
-	/* Cuts what a reflink has beyond, and makes the hole at the end. */
+	/* Makes the hole at the end. */
 	return ftruncate(dst_fd, length_bytes) ? -errno : 0;
 }
 

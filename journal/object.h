@@ -48,6 +48,9 @@ int object_remove(struct object_store *store, int64_t number);
  * Moves the offset of src_fd. */
 int object_copy(int src_fd, int dst_fd, int64_t length_bytes);
 
+/* The same, but only as a reflink: -EOPNOTSUPP where that cannot be. */
+int object_reflink(int src_fd, int dst_fd, int64_t length_bytes);
+
 /* The hash of the first length_bytes; -EUCLEAN when the file is shorter. */
 int object_hash(int fd, int64_t length_bytes, struct object_hash *ret_hash);
 

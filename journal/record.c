@@ -413,6 +413,19 @@ int record_content_move(struct sql *sql, int64_t from_object, int64_t to_object)
 		from_object, to_object);
 }
 
+int record_content_prune(struct sql *sql, int64_t object)
+{
+	return sql_run(sql, NULL,
+		       "UPDATE version SET content = NULL WHERE content IN"
+		       " (SELECT id FROM content WHERE object = $1)",
+		       "i", object)
+		       ?: sql_run(sql, NULL,
+				  "UPDATE node SET content = NULL WHERE live = $1 AND content IN"
+				  " (SELECT id FROM content WHERE object = $1)",
+				  "i", object)
+		       ?: sql_run(sql, NULL, "DELETE FROM content WHERE object = $1", "i", object);
+}
+
 int record_version_insert(struct sql *sql, const struct version_row *row, int64_t seq)
 {
 	return sql_run(sql, NULL,

@@ -137,6 +137,8 @@ int record_content_insert(struct sql *sql, struct content *content, int64_t seq)
 int record_content_get(struct sql *sql, int64_t id, struct content *ret_content);
 /* All contents of an object are from now on found in another object. */
 int record_content_move(struct sql *sql, int64_t from_object, int64_t to_object);
+/* No version names the object any more: its contents are gone, their versions stay as tombstones. */
+int record_content_prune(struct sql *sql, int64_t object);
 
 int record_version_insert(struct sql *sql, const struct version_row *row, int64_t seq);
 /* number 0: the newest that is not aside. kind, verdict and basis.kind are not filled in. */

@@ -285,6 +285,8 @@ static int preserve_exec(struct txn *txn, struct change *change)
 {
 	struct preserve *preserve = container_of(change, struct preserve, change);
 
+	if (!preserve->to)
+		return record_content_prune(txn->sql, preserve->from);
 	return txn_names_object(txn, preserve->to)
 		       ?: record_content_move(txn->sql, preserve->from, preserve->to);
 }
@@ -292,33 +294,55 @@ static int preserve_exec(struct txn *txn, struct change *change)
 static void preserve_apply(struct change *change)
 {
 	struct preserve *preserve = container_of(change, struct preserve, change);
+	struct content *content = &preserve->file->attr.content;
 
 	lock_take(&preserve->file->lock);
-	if (preserve->file->attr.content.object == preserve->from)
-		preserve->file->attr.content.object = preserve->to;
+	if (content->object == preserve->from && preserve->to)
+		content->object = preserve->to;
+	else if (content->object == preserve->from)
+		*content = (struct content){.id = 0};
 	lock_drop(&preserve->file->lock);
 }
 
-int version_preserve(struct file *file, int64_t object, int object_fd, int64_t length_bytes)
+static int preserve_copy(
+	struct preserve *preserve, int object_fd, int64_t length_bytes, bool reflink)
+{
+	struct journal *journal = preserve->file->tree->journal;
+	autoclose int copy_fd = -1;
+	int err = volume_next_number(journal->volume, &preserve->to);
+
+	if (!err)
+		err = object_stage(&journal->objects, preserve->to, &copy_fd);
+	if (err)
+		return err;
+	err = reflink ? object_reflink(object_fd, copy_fd, length_bytes)
+		      : object_copy(object_fd, copy_fd, length_bytes);
+	if (!err)
+		err = journal_commit(journal, &preserve->change);
+	if (!err)
+		err = object_publish(&journal->objects, preserve->to);
+	else
+		object_unstage(&journal->objects, preserve->to);
+	return err;
+}
+
+int version_preserve(struct file *file, int64_t object, int object_fd, int64_t length_bytes,
+	int64_t copy_limit_bytes, int64_t *ret_object)
 {
 	struct preserve preserve = {
 		{.exec = preserve_exec, .apply = preserve_apply}, file, object, 0};
-	struct journal *journal = file->tree->journal;
-	autoclose int copy_fd = -1;
-	int err = volume_next_number(journal->volume, &preserve.to);
+	bool large = length_bytes > copy_limit_bytes;
+	int err = preserve_copy(&preserve, object_fd, length_bytes, large);
 
-	if (!err)
-		err = object_stage(&journal->objects, preserve.to, &copy_fd);
-	if (err)
+	*ret_object = preserve.to;
+	if (!large || err != -EOPNOTSUPP)
 		return err;
-	err = object_copy(object_fd, copy_fd, length_bytes);
-	if (!err)
-		err = journal_commit(journal, &preserve.change);
-	if (!err)
-		err = object_publish(&journal->objects, preserve.to);
-	else
-		object_unstage(&journal->objects, preserve.to);
-	return err;
+	log_warning("tree %s: %" PRId64
+		    " bytes are overwritten in place, and too many to be kept (copy_limit): "
+		    "the version before is pruned",
+		file->tree->info.name, length_bytes);
+	preserve.to = *ret_object = 0;
+	return journal_commit(file->tree->journal, &preserve.change);
 }
 
 int version_open(struct tree *tree, int64_t object, int *ret_fd)

@@ -56,9 +56,11 @@ int version_closing_drop(struct tree *tree, int64_t object);
 
 /* The file is written in place from now on; to be committed before the first write. */
 int version_set_live(struct file *file, int64_t object);
-/* Before bytes that a version names are overwritten in place: they move to a copy of their own. length_bytes: as much
- * of the object as versions name. Updates file->attr.content. */
-int version_preserve(struct file *file, int64_t object, int object_fd, int64_t length_bytes);
+/* Before bytes that a version names are overwritten in place: they move to a copy of their own, ret_object; 0: they were pruned.
+ * length_bytes: as much of the object as versions name. What is larger than the limit is only kept where a reflink does it; else those versions
+ * are pruned, which is logged. Updates file->attr.content. */
+int version_preserve(struct file *file, int64_t object, int object_fd, int64_t length_bytes,
+	int64_t copy_limit_bytes, int64_t *ret_object);
 
 /* Opens a content for reading, wherever its object is. */
 int version_open(struct tree *tree, int64_t object, int *ret_fd);

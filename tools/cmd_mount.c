@@ -6,8 +6,10 @@
 
 #define TURN_WAIT_MS	 2000
 #define TURN_WAIT_MAX_MS (3600 * 1000)
+#define COPY_LIMIT_MIB	 64
+#define COPY_LIMIT_MAX	 (1 << 20)
 
-enum option_use { USE_FUSE, USE_NONE, USE_RO, USE_RW, USE_TURN_WAIT, USE_DURABLE };
+enum option_use { USE_FUSE, USE_NONE, USE_RO, USE_RW, USE_TURN_WAIT, USE_DURABLE, USE_COPY_LIMIT };
 
 /*
  * All options there are. Those for FUSE are the ones that libfuse 3.14 knows: it would stop at
@@ -19,6 +21,7 @@ static const struct {
 } option_table[] = {
 	{"turn_wait=", USE_TURN_WAIT},
 	{"durable=", USE_DURABLE},
+	{"copy_limit=", USE_COPY_LIMIT},
 	{"ro", USE_RO},
 	{"rw", USE_RW},
 	{"allow_other", USE_FUSE},
@@ -97,6 +100,17 @@ static bool parse_durable(const char *text, bool *ret_close)
 	return *ret_close || !strcmp(text, "fsync");
 }
 
+static bool parse_copy_limit(const char *text, int64_t *ret_limit_bytes)
+{
+	char *end;
+	long mebibytes = strtol(text, &end, 10);
+
+	if (end == text || *end || mebibytes < 0 || mebibytes > COPY_LIMIT_MAX)
+		return false;
+	*ret_limit_bytes = (int64_t)mebibytes << 20;
+	return true;
+}
+
 /* Takes one option; *ret_pass is true when it is for FUSE. */
 static int apply_option(const struct command *command, const char *option,
 	struct mount_options *options, bool *ret_pass)
@@ -119,6 +133,9 @@ static int apply_option(const struct command *command, const char *option,
 			command, "turn_wait takes seconds from 0 to 3600, not '%s'", value);
 	if (use == USE_DURABLE && !parse_durable(value, &options->durable_close))
 		return cli_usage(command, "durable takes close or fsync, not '%s'", value);
+	if (use == USE_COPY_LIMIT && !parse_copy_limit(value, &options->copy_limit_bytes))
+		return cli_usage(
+			command, "copy_limit takes MiB from 0 to 1048576, not '%s'", value);
 	return EXIT_DONE;
 }
 
@@ -163,6 +180,7 @@ static int run_mount(const struct cli_args *args)
 		.mountpoint = args->operands[1],
 		.foreground = args->foreground,
 		.turn_wait_ms = TURN_WAIT_MS,
+		.copy_limit_bytes = (int64_t)COPY_LIMIT_MIB << 20,
 		.fuse_options = fuse_options,
 	};
 	int rc = parse_options(args->command, list, &options, fuse_options);
@@ -181,6 +199,8 @@ const struct command command_mount = {
 		"       turn_wait=SECONDS    how long a writer waits for its turn (2)\n"
 		"       durable=fsync|close  what survives a loss of power: what was fsync'ed\n"
 		"                            (the default), or each save when close returned\n"
+		"       copy_limit=MiB       larger files that are not written anew as a whole are\n"
+		"                            written in place, not in a copy (64)\n"
 		"       ro, rw               read-only or not\n"
 		"       allow_other          lets other users in, as the permission bits say;\n"
 		"                            only root may, unless /etc/fuse.conf allows it\n"

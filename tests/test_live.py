@@ -1,0 +1,167 @@
+"""The live regime: what is written in place, by all who have it open, as on any POSIX filesystem."""
+import mmap
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MiB = 1 << 20
+
+
+COUNT = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=120, isolation_level=None)
+for _ in range(int(sys.argv[2])):
+    db.execute("BEGIN IMMEDIATE")
+    n = db.execute("SELECT n FROM counter").fetchone()[0]
+    db.execute("UPDATE counter SET n = ?", [n + 1])
+    db.execute("INSERT INTO step VALUES (?)", [n])
+    db.execute("COMMIT")
+"""
+
+
+@pytest.mark.parametrize("name", ["counter.db", "counter"])
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_sqlite_of_eight_processes(mount, soak, name, mode):
+    """By its name, and by what it begins with."""
+    path, rounds = mount.path / name, 10 * soak
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.executescript("CREATE TABLE counter (n INTEGER); INSERT INTO counter VALUES (0);"
+                         "CREATE TABLE step (n INTEGER UNIQUE)")
+    db.close()
+    mount.settled(name)
+    jobs = [mount.popen([sys.executable, "-c", COUNT, name, str(rounds)], stderr=subprocess.PIPE) for _ in range(8)]
+    for job in jobs:
+        said = job.communicate(timeout=200)[1]
+        assert job.returncode == 0, said
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT n FROM counter").fetchone()[0] == 8 * rounds
+    assert db.execute("SELECT count(*), max(n) FROM step").fetchone() == (8 * rounds, 8 * rounds - 1)
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    db.close()
+    mount.remount()
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    db.close()
+
+
+@pytest.mark.parametrize("name", ["a.db", "b.sqlite3", "c-wal", "d-shm", "e.mdb", "f.log", "g.qcow2"])
+def test_what_is_live_by_its_name_is_seen_while_it_is_written(mount, name):
+    path = mount.path / name
+    with open(path, "wb", buffering=0) as writer, open(path, "rb", buffering=0) as reader:
+        writer.write(b"one")
+        assert reader.read() == b"one" and path.read_bytes() == b"one"
+    with open(path, "r+b", buffering=0) as writer, open(path, "r+b", buffering=0) as other:
+        writer.write(b"O")
+        other.seek(2)
+        other.write(b"E")
+        assert path.read_bytes() == writer.seek(0) * b"" + b"OnE" == other.seek(0) * b"" + other.read()
+        assert os.stat(path).st_ino == os.fstat(writer.fileno()).st_ino == os.fstat(other.fileno()).st_ino
+    with open(path, "wb", buffering=0) as writer:
+        assert path.read_bytes() == b""
+        writer.write(b"new")
+        assert path.read_bytes() == b"new"
+    assert mount.versions(name) == {1: b"one", 2: b"OnE", 3: b"new"}
+    assert [e["kind"] for e in mount.log(name)] == ["live", "live", "live"]
+
+
+def test_the_version_before_is_kept_when_it_is_overwritten(mount):
+    first = os.urandom(3 * MiB)
+    (mount.path / "f.db").write_bytes(first)
+    mount.settled("f.db")
+    with open(mount.path / "f.db", "r+b") as f, open(mount.path / "f.db@@/1", "rb") as old:
+        f.seek(1000)
+        f.write(b"changed")
+        f.flush()
+        assert old.read() == first
+        f.truncate(5)
+        old.seek(0)
+        assert old.read() == first
+    assert mount.versions("f.db") == {1: first, 2: first[:5]}
+
+
+@pytest.mark.mount("copy_limit=1")
+def test_a_large_file_is_written_in_place(mount):
+    """Not copied: its readers see what is written; written anew as a whole it is a save as any other."""
+    path = mount.path / "large"
+    path.write_bytes(b"a" * 2 * MiB)
+    mount.settled("large")
+    with open(path, "r+b", buffering=0) as writer:
+        writer.write(b"b")
+        assert path.read_bytes()[:2] == b"ba"
+    mount.settled("large")
+    assert os.listdir(f"{path}@@") == ["2"], "what is too large to be copied is pruned when it is overwritten"
+    with open(path, "wb", buffering=0) as writer:
+        writer.write(b"c" * 2 * MiB)
+        assert mount.sh("head -c 2 large") == "ba"
+    assert mount.versions("large") == {2: b"ba" + b"a" * (2 * MiB - 2), 3: b"c" * 2 * MiB}
+    os.truncate(path, MiB + 5)
+    with open(path, "ab") as writer:
+        writer.write(b"d")
+    assert set(mount.versions("large")) == {2, 4, 5}, "nobody could keep 3, which was cut in place"
+    assert Path(f"{path}@@/4").read_bytes() == b"c" * (MiB + 5)
+    os.truncate(path, 5)
+    assert path.read_bytes() == b"c" * 5
+    mount.remount()
+    assert path.read_bytes() == b"c" * 5
+
+
+def test_shared_mappings_are_shared(mount):
+    """Of one file by several processes, writes through any of them are seen through all, and by read and stat."""
+    path = mount.path / "shared.db"
+    path.write_bytes(bytes(3 * mmap.PAGESIZE))
+    child = mount.popen([sys.executable, "-c", """
+import mmap, sys
+f = open("shared.db", "r+b")
+m = mmap.mmap(f.fileno(), 0)
+f.close()
+print("ready", flush=True)
+for line in sys.stdin:
+    i = int(line)
+    assert m[i] == i
+    m[i] = 100 + i
+    print("done", flush=True)
+"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == "ready\n"
+    with open(path, "r+b", buffering=0) as f, mmap.mmap(f.fileno(), 0) as m:
+        for i in (1, 7, mmap.PAGESIZE // 100):
+            m[i] = i
+            child.stdin.write(f"{i}\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "done\n"
+            assert m[i] == 100 + i == path.read_bytes()[i]
+        os.pwrite(f.fileno(), b"x", 5)
+        assert m[5] == ord("x")
+        f.truncate(mmap.PAGESIZE)
+        assert path.stat().st_size == mmap.PAGESIZE
+    child.stdin.close()
+    assert child.wait(30) == 0
+    mount.settled("shared.db")
+    assert path.read_bytes()[1] == 101
+
+
+def test_a_mapping_outlives_its_descriptor(mount):
+    path = mount.path / "f.db"
+    path.write_bytes(b"x" * 10)
+    with open(path, "r+b") as f:
+        m = mmap.mmap(f.fileno(), 0)
+    m[0:2] = b"ab"
+    assert path.read_bytes() == b"abxxxxxxxx"
+    m.close()
+    mount.settled("f.db")
+    assert mount.versions("f.db")[2] == b"abxxxxxxxx"
+
+
+def test_it_comes_back_after_a_crash(mount):
+    fd = os.open(mount.path / "f.db", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"one")
+    os.write(fd, b"two")
+    mount.kill()
+    with pytest.raises(OSError):
+        os.close(fd)
+    mount.start()
+    assert mount.sh("cat f.db") == "onetwo"
