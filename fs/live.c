@@ -50,6 +50,7 @@ static int open_object(struct live *live, const struct content *head)
 	live->basis = (struct basis){head->id ? "own" : "none", head->id, 0};
 	if (head->id) {
 		live->object = head->object;
+		live->named = true;
 		live->named_bytes = head->size_bytes;
 		err = object_open(&journal->objects, live->object, O_RDWR, &live->fd);
 		if (err == -ENOENT)
@@ -138,7 +139,8 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry, const
 	}
 	lock_take(&file->lock);
 	joined = join_locked(node, kind);
-	if (!joined && (node->superseded || file->attr.content.id != head.id)) {
+	if (!joined && (node->superseded || file->attr.content.id != head.id ||
+			       file->attr.content.object != head.object)) {
 		err = -ESTALE;
 	} else if (!joined) {
 		live->writers = 1;
@@ -170,11 +172,13 @@ static int preserve(struct live *live, int64_t offset)
 		return 0;
 	err = version_preserve(live->node->file, live->object, live->fd, live->named_bytes,
 		tree_fs(tree)->options.copy_limit_bytes, &copy);
-	if (!err)
-		live->named_bytes = 0;
-	if (!err && copy)
+	if (err)
+		return err;
+	live->named = false;
+	live->named_bytes = 0;
+	if (copy)
 		ops_version_moved(tree, live->object, copy);
-	return err;
+	return 0;
 }
 
 static void mark_written(struct live *live, uid_t uid)
@@ -322,8 +326,10 @@ static int settle(struct live *live)
 	err = publish_commit(publish);
 	if (err)
 		return err;
-	if (publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_ASIDE)
+	if (publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_ASIDE) {
+		live->named = true;
 		live->named_bytes = st.st_size;
+	}
 	live->basis = (struct basis){"own", publish->row.content.id, publish->number};
 	return 0;
 }
@@ -331,7 +337,7 @@ static int settle(struct live *live)
 /* A new object stays in stage/, where a crash leaves nothing behind, until a version names it. */
 static void place_object(struct live *live)
 {
-	if (live->staged && live->named_bytes > 0)
+	if (live->staged && live->named)
 		live->staged = object_publish(&live->node->file->tree->journal->objects,
 				       live->object) != 0;
 }
@@ -362,7 +368,7 @@ static int settle_held(struct live *live)
 	lock_drop(&file->lock);
 	if (mine)
 		return version_set_live(file, live->object);
-	if (live->named_bytes > 0)
+	if (live->named)
 		return 0;
 	return live->staged ? object_unstage(&file->tree->journal->objects, live->object)
 			    : object_remove(&file->tree->journal->objects, live->object);

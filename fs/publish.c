@@ -287,7 +287,8 @@ int save_go_live(struct save *save)
 	}
 	place_object(save, true);
 	lock_take(&save->file->lock);
-	live->named_bytes = is_named(publishing.publish.outcome) ? save->size_bytes : 0;
+	live->named = is_named(publishing.publish.outcome);
+	live->named_bytes = live->named ? save->size_bytes : 0;
 	live->basis =
 		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
 	waiting = save_leave_locked(save, &next);

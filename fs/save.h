@@ -145,7 +145,8 @@ struct live {
 	int64_t entry;
 	const char *kind; /* file->lock; "append", "stream", or "live" */
 	struct lock io_lock;
-	int64_t named_bytes; /* as much of the object as versions name; 0: nothing or moved away */
+	bool named;	     /* a version names the object, be it of no bytes */
+	int64_t named_bytes; /* as much of the object as versions name */
 	int64_t mtime_ns;    /* file->lock; of the last write */
 	bool written;	     /* file->lock; ever */
 	bool staged;	     /* the object is in stage/ */

@@ -162,3 +162,18 @@ def test_an_append_killed_in_the_middle_keeps_its_lines(mount):
     job.wait()
     lines = (mount.path / "f").read_text().splitlines()
     assert lines == [str(i) for i in range(len(lines))]
+
+
+def test_an_empty_version_that_was_appended_to(mount):
+    """A version of no bytes has an object, too."""
+    mount.sh(": > f; cat f")
+    mount.settled("f")
+    mount.sh(": >> f")
+    mount.settled("f")
+    assert mount.sh("cat f; echo text >> f; cat f") == "text\n"
+    g = os.open(mount.path / "g", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(g, b"text")
+    os.ftruncate(g, 0)
+    os.close(g)
+    mount.settled("g")
+    assert mount.sh("cat g; cp g h; cat g@@/1") == ""
