@@ -11,6 +11,7 @@
 
 #include "fs/notify.h"
 #include "fs/ops.h"
+#include "journal/garbage.h"
 #include "journal/log.h"
 #include "meta/policy.h"
 
@@ -305,6 +306,7 @@ static int settle(struct live *live)
 			.mtime_ns = live->mtime_ns,
 			.changes_content = live->written,
 			.clear_setid = live->clear_setid,
+			.staged = live->staged,
 			.applied = on_settled},
 		.live = live,
 	};
@@ -370,8 +372,11 @@ static int settle_held(struct live *live)
 		return version_set_live(file, live->object);
 	if (live->named)
 		return 0;
-	return live->staged ? object_unstage(&file->tree->journal->objects, live->object)
-			    : object_remove(&file->tree->journal->objects, live->object);
+	/* Its row, if it has one, says that it goes: it was unlinked, or what versions named of it was moved away. */
+	if (live->staged)
+		object_unstage(&file->tree->journal->objects, live->object);
+	garbage_release(file->tree->journal, live->object);
+	return 0;
 }
 
 int live_release(struct node *node)

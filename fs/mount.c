@@ -251,7 +251,7 @@ static void maintain_tree(struct tree *tree)
 	int err = journal_maintain(tree->journal);
 
 	if (err)
-		log_error("%s: checkpoint: %s", tree->journal->path, strerror(-err));
+		log_error("%s: maintenance: %s", tree->journal->path, strerror(-err));
 }
 
 static void *maintain_main(void *arg)

@@ -132,7 +132,7 @@ static int publish(
 
 /* The object's way from stage/ to objects/, when a version names it, or to nowhere. A failure is mended by the next
  * recovery, which finds the object in stage/. */
-static void place_object(struct save *save, bool named)
+static int place_object(struct save *save, bool named)
 {
 	struct object_store *objects = &save_journal(save)->objects;
 	int err = named ? object_publish(objects, save->object)
@@ -141,6 +141,7 @@ static void place_object(struct save *save, bool named)
 	if (err)
 		log_error("%s: object %" PRId64 " cannot be moved out of stage/: %s",
 			save_journal(save)->path, save->object, strerror(-err));
+	return err;
 }
 
 static bool is_named(enum publish_outcome outcome)
@@ -285,7 +286,8 @@ int save_go_live(struct save *save)
 		live_free(live);
 		return err;
 	}
-	place_object(save, true);
+	/* In stage/ until a version names it. */
+	live->staged = !is_named(publishing.publish.outcome) || place_object(save, true) != 0;
 	lock_take(&save->file->lock);
 	live->named = is_named(publishing.publish.outcome);
 	live->named_bytes = live->named ? save->size_bytes : 0;

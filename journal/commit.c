@@ -13,6 +13,7 @@
 #include <sys/random.h>
 
 #include "journal/access.h"
+#include "journal/garbage.h"
 #include "journal/log.h"
 
 #define BATCH_MAX	      64
@@ -40,7 +41,7 @@ int txn_names_object(struct txn *txn, int64_t object)
 	if (!err)
 		journal->unsynced[journal->unsynced_count++] = object;
 	lock_drop(&journal->queue_lock);
-	return err;
+	return err ? err : garbage_take_back(txn, object);
 }
 
 /* UUID version 7 (RFC 9562): milliseconds first, so that the index grows at its end. */

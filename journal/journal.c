@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "journal/access.h"
+#include "journal/garbage.h"
 #include "journal/log.h"
 #include "journal/schema.h"
 
@@ -50,6 +51,7 @@ static int journal_load(struct journal *journal)
 	if (err < 0)
 		return err;
 	journal->durable_recorded = journal->durable_seq;
+	journal->has_garbage = true; /* nobody has looked yet */
 	journal->epoch = volume_epoch(journal->volume);
 	err = sql_int(journal->writer, &value, "SELECT epoch FROM tree", "");
 	return err < 0 ? err : 0;
@@ -124,6 +126,7 @@ static void journal_free(struct journal *journal)
 	lock_deinit(&journal->queue_lock);
 	access_forget(journal);
 	free(journal->unsynced);
+	free(journal->released);
 	free(journal->path);
 	free(journal);
 }
@@ -193,7 +196,9 @@ struct journal *journal_close(struct journal *journal)
 	if (!journal)
 		return NULL;
 	if (!journal->readonly && !journal->broken) {
-		err = journal_sync(journal);
+		err = garbage_collect_all(journal);
+		if (!err)
+			err = journal_sync(journal);
 		if (!err)
 			err = sql_run(journal->writer, NULL,
 				"UPDATE tree SET clean = 1, durable_seq = $1", "i", journal->seq);
@@ -282,17 +287,26 @@ int journal_sync(struct journal *journal)
 	return err;
 }
 
-int journal_maintain(struct journal *journal)
+static int checkpoint(struct journal *journal)
 {
 	int err;
 
-	if (journal->readonly ||
-		!__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
-		return 0;
 	pthread_mutex_lock(&journal->sync_mutex);
 	err = sync_held(journal);
 	if (!err)
 		err = sql_checkpoint(journal->keeper);
 	pthread_mutex_unlock(&journal->sync_mutex);
+	return err;
+}
+
+int journal_maintain(struct journal *journal)
+{
+	int err;
+
+	if (journal->readonly || journal->broken)
+		return 0;
+	err = garbage_collect(journal);
+	if (__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
+		err = checkpoint(journal) ?: err;
 	return err;
 }

@@ -43,11 +43,13 @@ struct journal {
 	pthread_rwlock_t coherence;
 	pthread_mutex_t sync_mutex; /* held over I/O; taken with no lock held */
 
-	struct lock queue_lock; /* protects the next five */
+	struct lock queue_lock; /* protects the next seven */
 	struct change *first, *last;
 	bool leading;
 	int64_t *unsynced; /* objects named since the last sync */
 	size_t unsynced_count, unsynced_size;
+	int64_t *released; /* garbage that nobody has open */
+	size_t released_count, released_size;
 
 	int64_t seq; /* of the last committed operation; written by the leader, read by anyone */
 	int64_t durable_seq, durable_recorded;
@@ -55,6 +57,7 @@ struct journal {
 	int broken; /* sticky -errno */
 	bool readonly;
 	bool wants_checkpoint;
+	bool has_garbage;	     /* atomic; there may be rows in garbage */
 	unsigned commits;	     /* the leader's */
 	struct access_known *access; /* the leader's: what is known of directories (access.h) */
 
@@ -104,7 +107,7 @@ int journal_commit(struct journal *journal, struct change *change);
  * any; target: 0 for none; outcome: NULL for none. */
 int txn_operation(struct txn *txn, const char *kind, const char *outcome, int64_t node,
 	int64_t entry, int64_t target, const struct actor *actor);
-/* Within exec: the object is named by what is about to be committed. */
+/* Within exec: the object is named by what is about to be committed, and is no garbage. */
 int txn_names_object(struct txn *txn, int64_t object);
 
 /* Reading what is committed: memory filled from it before journal_read_end() is not older than any
@@ -115,7 +118,7 @@ void journal_read_end(struct journal *journal);
 /* All that was committed before the call survives a loss of power afterwards. No lock may be held.
  */
 int journal_sync(struct journal *journal);
-/* Checkpoints when the log has grown; for a housekeeping thread. */
+/* Checkpoints when the log has grown, and removes garbage; for a housekeeping thread. */
 int journal_maintain(struct journal *journal);
 
 #endif

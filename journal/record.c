@@ -409,8 +409,11 @@ int record_content_get(struct sql *sql, int64_t id, struct content *ret_content)
 
 int record_content_move(struct sql *sql, int64_t from_object, int64_t to_object)
 {
-	return sql_run(sql, NULL, "UPDATE content SET object = $2 WHERE object = $1", "ii",
+	int64_t changes = 0;
+	int err = sql_run(sql, &changes, "UPDATE content SET object = $2 WHERE object = $1", "ii",
 		from_object, to_object);
+
+	return err ? err : changes > 0;
 }
 
 int record_content_prune(struct sql *sql, int64_t object)

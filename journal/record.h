@@ -135,7 +135,7 @@ int record_entry_path(struct sql *sql, int64_t id, char **ret_path, size_t *ret_
 
 int record_content_insert(struct sql *sql, struct content *content, int64_t seq); /* sets id */
 int record_content_get(struct sql *sql, int64_t id, struct content *ret_content);
-/* All contents of an object are from now on found in another object. */
+/* All contents of an object are from now on found in another object. 1 when there were any. */
 int record_content_move(struct sql *sql, int64_t from_object, int64_t to_object);
 /* No version names the object any more: its contents are gone, their versions stay as tombstones. */
 int record_content_prune(struct sql *sql, int64_t object);

@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include "journal/access.h"
+#include "journal/garbage.h"
 
 /* One name of an operation, as the journal has it. */
 struct place {
@@ -67,7 +68,7 @@ static int drop_link(struct txn *txn, struct node_row *row)
 	if (row->nlink > 0)
 		return record_node_update(txn->sql, row);
 	row->nlink = 0;
-	return record_node_delete(txn->sql, row);
+	return record_node_delete(txn->sql, row) ?: row->live ? garbage_add(txn, row->live) : 0;
 }
 
 static void apply_row(struct tree *tree, const struct node_row *row)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "journal/garbage.h"
 #include "journal/log.h"
 #include "meta/version.h"
 
@@ -135,6 +136,12 @@ static int finish_live(struct tree *tree, struct publish *publish, const struct 
 		err = -errno;
 	if (!err)
 		err = object_hash(fd, st.st_size, &publish->content.hash);
+	if (err == -ENOENT) {
+		log_error("tree %s: what was appended to node %" PRId64 " is lost: object %" PRId64
+			  " is missing",
+			tree->info.name, publish->node, publish->content.object);
+		return publish_commit(publish);
+	}
 	if (err)
 		return err;
 	publish->content.size_bytes = st.st_size;
@@ -147,7 +154,7 @@ static int finish_live(struct tree *tree, struct publish *publish, const struct 
 	snprintf(publish->actor.user, sizeof(publish->actor.user), "-");
 	snprintf(publish->actor.program, sizeof(publish->actor.program), "recovery");
 	err = publish_commit(publish);
-	if (!err)
+	if (!err && publish->outcome == PUBLISH_VERSION)
 		err = object_publish(objects, publish->content.object);
 	return err == -ENOENT ? 0 : err;
 }
@@ -189,6 +196,8 @@ int recovery_run(struct tree *tree, struct diag *diag)
 		err = finish_live(tree, &publish, &head);
 		lives++;
 	}
+	if (!err)
+		err = garbage_collect_all(journal);
 	if (!err && unclean)
 		err = object_visit_staged(&journal->objects, sweep_one, tree);
 	if (unclean)

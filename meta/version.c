@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "journal/access.h"
+#include "journal/garbage.h"
 #include "journal/log.h"
 
 #define SETID (S_ISUID | S_ISGID)
@@ -158,10 +159,23 @@ static int exec_unlinked(struct txn *txn, struct publish *publish)
 	return err ? err : add_version(txn, publish, &link, txn->seq, "aside");
 }
 
+static int exec_named(struct txn *txn, struct publish *publish)
+{
+	if (!publish->changes_content) {
+		publish->outcome = PUBLISH_UNCHANGED;
+		publish->row.live = publish->live;
+		return record_node_set_live(txn->sql, publish->node, publish->live);
+	}
+	if (publish->row.content.id && publish->equals == publish->row.content.id)
+		return exec_unchanged(txn, publish);
+	return exec_version(txn, publish);
+}
+
 int publish_exec(struct txn *txn, struct change *change)
 {
 	struct publish *publish = container_of(change, struct publish, change);
 	struct node_row before = publish->row;
+	int64_t live;
 	int err;
 
 	err = record_closing_delete(txn->sql, publish->content.object);
@@ -174,14 +188,12 @@ int publish_exec(struct txn *txn, struct change *change)
 		publish->row = before;
 		return exec_unlinked(txn, publish);
 	}
-	if (!publish->changes_content) {
-		publish->outcome = PUBLISH_UNCHANGED;
-		publish->row.live = publish->live;
-		return record_node_set_live(txn->sql, publish->node, publish->live);
-	}
-	if (publish->row.content.id && publish->equals == publish->row.content.id)
-		return exec_unchanged(txn, publish);
-	return exec_version(txn, publish);
+	live = publish->row.live;
+	err = exec_named(txn, publish);
+	if (err || !live || live == publish->live ||
+		(publish->staged && live == publish->content.object))
+		return err;
+	return garbage_add(txn, live);
 }
 
 void publish_apply(struct change *change)
@@ -255,8 +267,16 @@ struct go_live {
 static int go_live_exec(struct txn *txn, struct change *change)
 {
 	struct go_live *go = container_of(change, struct go_live, change);
+	struct node_row row;
+	int err = record_node_get(txn->sql, go->file->id, &row);
 
-	return record_node_set_live(txn->sql, go->file->id, go->object);
+	if (err != SQL_ROW) /* unlinked: what is written goes with the last descriptor */
+		return err;
+	err = record_node_set_live(txn->sql, row.id, go->object)
+		      ?: garbage_take_back(txn, go->object);
+	if (err || !row.live || row.live == go->object)
+		return err;
+	return garbage_add(txn, row.live);
 }
 
 static void go_live_apply(struct change *change)
@@ -279,16 +299,24 @@ struct preserve {
 	struct change change;
 	struct file *file;
 	int64_t from, to;
+	bool moved; /* there was something to preserve */
 };
 
 static int preserve_exec(struct txn *txn, struct change *change)
 {
 	struct preserve *preserve = container_of(change, struct preserve, change);
 
-	if (!preserve->to)
-		return record_content_prune(txn->sql, preserve->from);
-	return txn_names_object(txn, preserve->to)
-		       ?: record_content_move(txn->sql, preserve->from, preserve->to);
+	int err;
+
+	if (!preserve->to) {
+		err = record_content_prune(txn->sql, preserve->from);
+	} else {
+		err = record_content_move(txn->sql, preserve->from, preserve->to);
+		preserve->moved = err > 0;
+		err = err < 0 ? err : txn_names_object(txn, preserve->to);
+	}
+	/* What is written in place is the live file's alone now; nobody's when that was unlinked. */
+	return err ?: garbage_add(txn, preserve->from);
 }
 
 static void preserve_apply(struct change *change)
@@ -319,22 +347,26 @@ static int preserve_copy(
 		      : object_copy(object_fd, copy_fd, length_bytes);
 	if (!err)
 		err = journal_commit(journal, &preserve->change);
-	if (!err)
-		err = object_publish(&journal->objects, preserve->to);
-	else
+	if (err || !preserve->moved) {
 		object_unstage(&journal->objects, preserve->to);
-	return err;
+		return err;
+	}
+	err = object_publish(&journal->objects, preserve->to);
+	if (err) /* it is found in stage/, too */
+		log_error("%s: object %" PRId64 " cannot be moved out of stage/: %s", journal->path,
+			preserve->to, strerror(-err));
+	return 0;
 }
 
 int version_preserve(struct file *file, int64_t object, int object_fd, int64_t length_bytes,
 	int64_t copy_limit_bytes, int64_t *ret_object)
 {
 	struct preserve preserve = {
-		{.exec = preserve_exec, .apply = preserve_apply}, file, object, 0};
+		{.exec = preserve_exec, .apply = preserve_apply}, file, object, 0, false};
 	bool large = length_bytes > copy_limit_bytes;
 	int err = preserve_copy(&preserve, object_fd, length_bytes, large);
 
-	*ret_object = preserve.to;
+	*ret_object = preserve.moved ? preserve.to : 0;
 	if (!large || err != -EOPNOTSUPP)
 		return err;
 	log_warning("tree %s: %" PRId64

@@ -37,6 +37,7 @@ struct publish {
 	bool clear_setid;
 	bool keep_if_unlinked;
 	int64_t live; /* the object that the file goes on living on, or 0 */
+	bool staged; /* the object of a live file is in stage/ still, where it needs no garbage row */
 
 	/* Out. */
 	struct node_row before; /* file->attr before the commit */

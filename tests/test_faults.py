@@ -342,16 +342,89 @@ def test_requests_after_a_kill_fail_and_do_not_hang(mount):
     assert mount.sh("cat f") == "x\n"
 
 
+def objects(m):
+    return {int(path.name) for path in m.volume.glob("trees/*/objects/*/*")}
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename over", "nothing more"])
+def test_a_killed_daemon_leaves_no_object_that_nobody_names(mount, how):
+    """What versions named of a live file was moved to a copy, and then its name went."""
+    mount.sh("echo one > f; echo two > g")
+    mount.settled("f")
+    log = os.open(mount.path / "f", os.O_RDWR | os.O_APPEND)
+    os.write(log, b"three")
+    os.ftruncate(log, 2)
+    if how == "unlink":
+        os.unlink(mount.path / "f")
+    elif how == "rename over":
+        os.rename(mount.path / "g", mount.path / "f")
+    os.write(log, b"four")
+    mount.kill()
+    with pytest.raises(OSError):
+        os.write(log, b"five")
+    mount.start()
+    assert len(objects(mount)) == (3 if how == "nothing more" else 2)
+    if how == "nothing more":
+        assert mount.sh("cat f") == "onfour"
+
+
+def test_an_unlinked_live_file_lasts_as_long_as_its_descriptors(mount):
+    mount.sh("echo one > f; : > g; cat g")
+    mount.settled("f")
+    before = objects(mount)
+    log = os.open(mount.path / "f", os.O_RDWR | os.O_APPEND)
+    os.ftruncate(log, 0)
+    os.write(log, b"two")
+    other = os.open(mount.path / "g", os.O_RDWR | os.O_APPEND)
+    os.write(other, b"other")
+    for name in "fg":
+        os.unlink(mount.path / name)
+    # The maintenance comes each second: that of a file that is closed shows that it has been there.
+    os.close(os.open(mount.path / "h", os.O_RDWR | os.O_APPEND | os.O_CREAT))
+    gone = os.open(mount.path / "h", os.O_RDWR | os.O_APPEND)
+    os.write(gone, b"x")
+    os.close(gone)
+    mount.settled("h")
+    gone = os.open(mount.path / "h", os.O_RDWR | os.O_APPEND)
+    os.ftruncate(gone, 0)
+    os.unlink(mount.path / "h")
+    with_h = objects(mount)
+    os.close(gone)
+    wait_until(lambda: objects(mount) < with_h, "the object of h to be removed")
+    os.write(log, b" three")
+    with open(f"/proc/self/fd/{log}") as again:
+        assert again.read() == "two three"
+    os.close(log)
+    os.close(other)
+    wait_until(lambda: len(objects(mount)) == len(before) + 1, "what nobody names to be removed")
+    assert mount.sh("cat f@@/1 h@@/1") == "one\nx"
+
+
 BUSY = """
 import os, random, sys
 rng = random.Random(sys.argv[1])
+
+def append_and(what, name):
+    with open(name, "a") as f:
+        f.write("more")
+        f.flush()
+        what(name)
+        f.write("last")
+
+def overwrite(name):
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"TEXT")
+    os.ftruncate(fd, 2)
+    os.close(fd)
+
 print("begun", flush=True)
 try:
     while True:
         a, b = (rng.choice("abcd") for _ in range(2))
         try:
             rng.choice([lambda: open(a, "w").write("text"), lambda: os.rename(a, b), lambda: os.link(a, b),
-                        lambda: os.unlink(a)])()
+                        lambda: os.unlink(a), lambda: os.truncate(a, 1), lambda: open(a, "a").write("more"),
+                        lambda: append_and(os.unlink, a), lambda: append_and(overwrite, a)])()
         except (FileNotFoundError, FileExistsError):
             pass
 except OSError:

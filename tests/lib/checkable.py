@@ -60,6 +60,8 @@ STATEMENTS = {
         "SELECT x.node, x.name FROM xattr x LEFT JOIN node n ON n.id = x.node WHERE n.id IS NULL",
     "nothing is left closing or live":
         "SELECT object FROM closing UNION ALL SELECT id FROM node WHERE live <> 0",
+    "no garbage is left":
+        "SELECT object FROM garbage",
     "the end was clean":
         "SELECT clean FROM tree WHERE clean <> 1",
 }
