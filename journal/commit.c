@@ -20,6 +20,7 @@
 #define COMMITS_PER_LOG_CHECK 128
 /* A log larger than this is checkpointed in the background. */
 #define LOG_LIMIT_BYTES (8 << 20)
+#define LOG_MAX_BYTES	(64 << 20)
 
 int txn_names_object(struct txn *txn, int64_t object)
 {
@@ -200,13 +201,20 @@ static void commit_lead(struct journal *journal)
 		journal->last = NULL;
 	lock_drop(&journal->queue_lock);
 
+	pthread_mutex_lock(&journal->commit_mutex);
 	run_batch(journal, batch, count);
+	pthread_mutex_unlock(&journal->commit_mutex);
 
 	lock_take(&journal->queue_lock);
 	for (int i = 0; i < count; i++) {
 		batch[i]->done = true;
 		pthread_cond_signal(&batch[i]->cond);
 	}
+	lock_drop(&journal->queue_lock);
+	/* A load that the maintenance cannot keep up with waits here. */
+	if (sql_log_bytes(journal->writer) > LOG_MAX_BYTES)
+		journal_checkpoint(journal);
+	lock_take(&journal->queue_lock);
 	if (journal->first) {
 		journal->first->lead = true;
 		pthread_cond_signal(&journal->first->cond);

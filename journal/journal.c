@@ -17,6 +17,8 @@
 /* A journal up to this size is checked whole at every mount; a larger one only after an unclean
  * end. */
 #define CHECK_LIMIT_BYTES (32 << 20)
+/* A log of this length after a checkpoint is made to begin anew. */
+#define LOG_RESTART_BYTES (16 << 20)
 
 static int journal_check(struct journal *journal, struct diag *diag)
 {
@@ -122,6 +124,7 @@ static void journal_free(struct journal *journal)
 	object_store_close(&journal->objects);
 	pthread_rwlock_destroy(&journal->coherence);
 	pthread_mutex_destroy(&journal->sync_mutex);
+	pthread_mutex_destroy(&journal->commit_mutex);
 	lock_deinit(&journal->reader_lock);
 	lock_deinit(&journal->queue_lock);
 	access_forget(journal);
@@ -150,6 +153,7 @@ int journal_open(struct volume *volume, const struct volume_tree *tree, bool cre
 	lock_init(&journal->reader_lock, LOCK_READER);
 	lock_init(&journal->queue_lock, LOCK_QUEUE);
 	pthread_mutex_init(&journal->sync_mutex, NULL);
+	pthread_mutex_init(&journal->commit_mutex, NULL);
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&journal->coherence, &attr);
@@ -287,7 +291,20 @@ int journal_sync(struct journal *journal)
 	return err;
 }
 
-static int checkpoint(struct journal *journal)
+/* Nothing is committed meanwhile; little is left to be synced and moved. */
+static int restart_log(struct journal *journal)
+{
+	int err;
+
+	pthread_mutex_lock(&journal->commit_mutex);
+	err = sync_held(journal);
+	if (!err)
+		err = sql_restart_log(journal->keeper);
+	pthread_mutex_unlock(&journal->commit_mutex);
+	return err;
+}
+
+int journal_checkpoint(struct journal *journal)
 {
 	int err;
 
@@ -295,6 +312,8 @@ static int checkpoint(struct journal *journal)
 	err = sync_held(journal);
 	if (!err)
 		err = sql_checkpoint(journal->keeper);
+	if (!err && sql_log_length_bytes(journal->keeper) > LOG_RESTART_BYTES)
+		err = restart_log(journal);
 	pthread_mutex_unlock(&journal->sync_mutex);
 	return err;
 }
@@ -307,6 +326,6 @@ int journal_maintain(struct journal *journal)
 		return 0;
 	err = garbage_collect(journal);
 	if (__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
-		err = checkpoint(journal) ?: err;
+		err = journal_checkpoint(journal) ?: err;
 	return err;
 }

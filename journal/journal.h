@@ -42,6 +42,8 @@ struct journal {
 	struct lock reader_lock;
 	pthread_rwlock_t coherence;
 	pthread_mutex_t sync_mutex; /* held over I/O; taken with no lock held */
+	pthread_mutex_t
+		commit_mutex; /* the leader's, while it commits; may be taken within sync_mutex */
 
 	struct lock queue_lock; /* protects the next seven */
 	struct change *first, *last;
@@ -118,6 +120,8 @@ void journal_read_end(struct journal *journal);
 /* All that was committed before the call survives a loss of power afterwards. No lock may be held.
  */
 int journal_sync(struct journal *journal);
+/* Moves what the log holds into the database. */
+int journal_checkpoint(struct journal *journal);
 /* Checkpoints when the log has grown, and removes garbage; for a housekeeping thread. */
 int journal_maintain(struct journal *journal);
 

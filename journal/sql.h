@@ -92,6 +92,11 @@ int sql_sync(struct sql *sql);
  * sql_log_bytes says how much of what this connection committed a checkpoint would move, roughly; it costs nothing. */
 int sql_checkpoint(struct sql *sql);
 int64_t sql_log_bytes(struct sql *sql);
+/* After a checkpoint: how long the log is. It does not begin anew while commits come between: under a load that has no pause it
+ * grows, until sql_restart_log() keeps other connections from writing for a moment. Nothing happens where a reader is in
+ * the way for the busy wait. */
+int64_t sql_log_length_bytes(struct sql *sql);
+int sql_restart_log(struct sql *sql);
 
 /* A quick check of the whole database's structure. -EUCLEAN with the first finding in diag. */
 int sql_check(struct sql *sql, struct diag *diag);

@@ -443,18 +443,34 @@ int sql_sync(struct sql *sql)
 	return err;
 }
 
-int sql_checkpoint(struct sql *sql)
+static int checkpoint(struct sql *sql, int mode)
 {
-	int pages, moved;
+	int pages, moved, code;
 
 	assert(!sql->begun);
 	if (!sql->wal)
 		return 0;
-	if (sqlite3_wal_checkpoint_v2(sql->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved))
+	code = sqlite3_wal_checkpoint_v2(sql->db, NULL, mode, &pages, &moved);
+	if (code && (code != SQLITE_BUSY || mode == SQLITE_CHECKPOINT_PASSIVE))
 		return failed(sql, "checkpoint");
 	sql->wal_pages = pages;
 	sql->moved_pages = moved;
 	return 0;
+}
+
+int sql_checkpoint(struct sql *sql)
+{
+	return checkpoint(sql, SQLITE_CHECKPOINT_PASSIVE);
+}
+
+int sql_restart_log(struct sql *sql)
+{
+	return checkpoint(sql, SQLITE_CHECKPOINT_RESTART);
+}
+
+int64_t sql_log_length_bytes(struct sql *sql)
+{
+	return (int64_t)sql->wal_pages * PAGE_BYTES;
 }
 
 int64_t sql_log_bytes(struct sql *sql)

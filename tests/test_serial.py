@@ -75,6 +75,35 @@ def test_renames_back_and_forth_lose_no_file(mount):
     assert mount.sh("cat x/*; ls y") == "1\n2\n3\n4\n"
 
 
+LOAD = """
+import os, sys, time
+name = sys.argv[1] * 200
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    for i in range(40):
+        os.symlink("x" * 3000, f"{name}{i}")
+    for i in range(40):
+        os.unlink(f"{name}{i}")
+"""
+
+
+def test_the_log_of_a_busy_journal_stays_small(mount, soak):
+    """Without a pause in which a checkpoint could catch up, it once grew to the size of the disk."""
+    log = mount.volume / "trees" / mount.who.pw_name / "journal.db-wal"
+    jobs = [mount.popen([sys.executable, "-c", LOAD, name, str(3 * soak)], stderr=subprocess.PIPE) for name in "abcd"]
+    largest = 0
+
+    def over():
+        nonlocal largest
+        largest = max(largest, log.stat().st_size)
+        return all(job.poll() is not None for job in jobs)
+
+    wait_until(over, "the load to end", 200)
+    assert [job.returncode for job in jobs] == [0] * 4, jobs[0].communicate()
+    operations = len(mount.log(""))
+    assert largest < 80 << 20, f"{largest >> 20} MiB after {operations} operations"
+
+
 @pytest.mark.mount("turn_wait=100")
 def test_counting_under_a_lock_of_its_own_loses_nothing(mount):
     """Programs that coordinate by mkdir get what they rely on."""
