@@ -51,35 +51,53 @@ static unsigned connection_number(const char *mountpoint)
 	return found;
 }
 
-static void abort_connection(unsigned connection, const char *mountpoint)
+/* Where fusectl is not mounted, root mounts it in a namespace that lasts as long as this call: one that lasted would keep
+ * all other mounts busy. */
+static int open_unmounted(const char *path)
+{
+	autoclose int home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	int fd = -1;
+
+	if (home < 0 || unshare(CLONE_NEWNS) != 0)
+		return -1;
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		mount("fusectl", "/sys/fs/fuse/connections", "fusectl", 0, NULL) == 0)
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (setns(home, CLONE_NEWNS) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* What is written here aborts the connection, and no other: numbers are used again, but an open file stays with the connection
+ * that it was opened for (fuse_ctl_file_conn_get in fs/fuse/control.c). */
+static int open_abort(unsigned connection)
 {
 	char path[64];
-	autoclose int fd = -1;
+	int fd;
 
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", connection);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	/* Where fusectl is not mounted, root mounts it for this process alone. */
-	if (fd < 0 && unshare(CLONE_NEWNS) == 0 &&
-		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-		mount("fusectl", "/sys/fs/fuse/connections", "fusectl", 0, NULL) == 0)
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		umount2(mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW);
+	return fd >= 0 ? fd : open_unmounted(path);
 }
 
-static void watch(unsigned connection, const char *mountpoint, pid_t daemon, const sigset_t *death)
+static void watch(unsigned connection, pid_t daemon, const sigset_t *death)
 {
-	int signal;
+	int fd, signal;
 
 	prctl(PR_SET_NAME, "intactfs-watch");
 	prctl(PR_SET_PDEATHSIG, SIGUSR2);
 	setsid();
 	close_range(0, ~0U, 0);
-	if (chdir("/") != 0)
+	fd = chdir("/") == 0 ? open_abort(connection) : -1;
+	/* If the daemon is gone already, it may be another's connection. */
+	if (fd < 0 || getppid() != daemon)
 		return;
 	while (getppid() == daemon && sigwait(death, &signal) != 0)
 		;
-	abort_connection(connection, mountpoint);
+	if (write(fd, "1", 1) != 1)
+		return;
 }
 
 pid_t watch_start(const char *mountpoint)
@@ -95,7 +113,7 @@ pid_t watch_start(const char *mountpoint)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	watcher = fork();
 	if (watcher == 0) {
-		watch(connection, mountpoint, daemon, &death);
+		watch(connection, daemon, &death);
 		_exit(0);
 	}
 	sigprocmask(SIG_SETMASK, &before, NULL);

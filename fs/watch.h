@@ -4,7 +4,7 @@
  * The kernel ends the waiting of all programs when the last descriptor of /dev/fuse is closed. But a thread of the daemon that is
  * killed while it tells the kernel of a name (fuse_reverse_inval_entry) waits for the directory's lock, whose holder
  * waits for the daemon: nobody moves, and the descriptor stays open. The watcher has no such descriptor; it aborts the connection
- * (/sys/fs/fuse/connections/N/abort, or umount2 with MNT_FORCE) when the daemon's first thread has died.
+ * (/sys/fs/fuse/connections/N/abort) when the daemon's first thread has died.
  */
 #ifndef INTACTFS_FS_WATCH_H
 #define INTACTFS_FS_WATCH_H

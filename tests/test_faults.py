@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from lib import procs
 from lib.mount import BIN
 from lib.procs import wait_until
 
@@ -309,6 +311,21 @@ except OSError:
             found = int((mount.path / f"f{i}").read_text() or 0)
             assert found in (n, n + 1), f"{found} after {n} was closed"
             saved[i] = found
+
+
+def test_what_watched_a_killed_daemon_leaves_the_next_mount_alone(mount):
+    """The kernel gives the number of a connection to the next one at once, and a watcher may be late."""
+    watchers = [pid for pid in procs.children(of=mount.daemon.pid)
+                if Path(f"/proc/{pid}/comm").read_text() == "intactfs-watch\n"]
+    assert len(watchers) == 1
+    os.kill(watchers[0], signal.SIGSTOP)
+    late = os.pidfd_open(watchers[0])
+    mount.kill()
+    mount.start()
+    os.kill(watchers[0], signal.SIGCONT)
+    assert procs.ends(late, 30)
+    os.close(late)
+    assert mount.sh("echo new > f; cat f") == "new\n"
 
 
 def test_a_program_that_is_killed_while_saving_harms_nobody(mount):

@@ -19,8 +19,8 @@ def wait_until(condition, what="a condition", timeout=20):
         time.sleep(0.005)
 
 
-def children():
-    """The pids whose parent is this process; orphans of its children among them (see libc.become_subreaper)."""
+def children(of=None):
+    """The pids whose parent is this process, orphans of its children among them (see libc.become_subreaper); or another's."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -29,7 +29,7 @@ def children():
                     ppid = int(f.read().rpartition(b")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if ppid == os.getpid():
+            if ppid == (of or os.getpid()):
                 found.append(int(name))
     return found
 
