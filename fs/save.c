@@ -15,15 +15,6 @@ struct journal *save_journal(struct save *save)
 	return save->file->tree->journal;
 }
 
-static uint64_t ticks_since_boot(void)
-{
-	struct timespec now;
-	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * hz + (uint64_t)now.tv_nsec * hz / 1000000000;
-}
-
 struct save *save_ref(struct save *save)
 {
 	__atomic_add_fetch(&save->refs, 1, __ATOMIC_RELAXED);
@@ -77,7 +68,6 @@ struct save *save_reserve_locked(struct file *file, const struct process *saver,
 	save->actor = *actor;
 	save->entry = entry;
 	save->shown_ino = file->attr.ino;
-	save->opened_ticks = ticks_since_boot();
 	save->opened_ns = time_now_ns();
 	save->fd = save->base_fd = -1;
 	save->basis.kind = "none";
@@ -507,13 +497,28 @@ static void on_timer(struct timer *timer)
 	save_unref(save);
 }
 
-/* Who started before the save was opened cannot have inherited it: most are told apart without a walk. */
-static bool inherits(const struct save *save, const struct process *process)
+static bool is_stranger(const struct save *save, const struct process *process)
 {
-	return (save->state == SAVE_STAGED || save->state == SAVE_CLOSING) && process->known &&
-	       process->start >= save->opened_ticks &&
-	       process_descends(process->pid, &save->saver) &&
-	       process_is_writing(process->pid, (uint64_t)save->shown_ino);
+	unsigned count =
+		save->stranger_count < STRANGERS_MAX ? save->stranger_count : STRANGERS_MAX;
+
+	for (unsigned i = 0; i < count; i++)
+		if (save->strangers[i] == process->identity)
+			return true;
+	return false;
+}
+
+/* Those who look again and again are told apart without a walk through their ancestors. */
+static bool inherits(struct save *save, const struct process *process)
+{
+	if ((save->state != SAVE_STAGED && save->state != SAVE_CLOSING) || !process->known ||
+		is_stranger(save, process))
+		return false;
+	if (!process_descends(process->pid, &save->saver)) {
+		save->strangers[save->stranger_count++ % STRANGERS_MAX] = process->identity;
+		return false;
+	}
+	return process_is_writing(process->pid, (uint64_t)save->shown_ino);
 }
 
 struct save *save_visible_locked(struct file *file, const struct process *process)

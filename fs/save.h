@@ -28,6 +28,8 @@
 #include "fs/timer.h"
 #include "meta/version.h"
 
+#define STRANGERS_MAX 8
+
 enum save_state { SAVE_RESERVED, SAVE_STAGED, SAVE_CLOSING, SAVE_PUBLISHING, SAVE_GONE };
 
 /* What save_write and its like return when the file went live meanwhile: the handle goes on there. */
@@ -42,8 +44,9 @@ struct save {
 
 	struct process saver;
 	struct actor actor;
-	uint64_t
-		opened_ticks; /* who started before cannot have inherited it; clock ticks since boot */
+	uint64_t strangers
+		[STRANGERS_MAX]; /* processes that do not descend from the saver's, and never will */
+	unsigned stranger_count; /* ever */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
 	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */

@@ -7,10 +7,14 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "journal/lock.h"
 
 #define ANCESTORS_MAX 64
+#define PIDFS_MAGIC   0x50494446 /* PID_FS_MAGIC of linux/magic.h since 6.9 */
 
 static ssize_t read_proc(pid_t pid, const char *name, char *buf, size_t size_bytes)
 {
@@ -29,34 +33,39 @@ static ssize_t read_proc(pid_t pid, const char *name, char *buf, size_t size_byt
 	return n;
 }
 
-struct proc_stat {
-	char program[32];
-	char state;
-	pid_t parent;
-	uint64_t start;
-};
-
-/* The program's name may hold anything, ") " too: it ends at the last parenthesis. */
-static bool read_stat(pid_t pid, struct proc_stat *ret_stat)
+/* The start of a process, from /proc/PID/stat. The program's name may hold anything, ") " too: it ends at the last
+ * parenthesis. */
+static bool read_start(pid_t pid, uint64_t *ret_start)
 {
-	char buf[1024], *open, *close;
+	char buf[1024], *close;
 	unsigned long long start;
 
 	if (read_proc(pid, "stat", buf, sizeof(buf)) <= 0)
 		return false;
-	open = strchr(buf, '(');
 	close = strrchr(buf, ')');
-	if (!open || !close || close < open)
+	if (!close || sscanf(close + 1,
+			      " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			      "%*d %*d %*d %llu",
+			      &start) != 1)
 		return false;
-	*close = '\0';
-	snprintf(ret_stat->program, sizeof(ret_stat->program), "%s", open + 1);
-	if (sscanf(close + 1,
-		    " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d "
-		    "%llu",
-		    &ret_stat->state, &ret_stat->parent, &start) != 3)
-		return false;
-	ret_stat->start = start;
+	*ret_start = start;
 	return true;
+}
+
+/* What tells a process from an earlier one with its number. Since Linux 6.9 a pidfd has an inode number of its own for each.
+ * /proc/PID/stat must not be read there: it waits for the end of an exec (signal->exec_update_lock), and an exec closes
+ * descriptors, of which the kernel tells us and waits. */
+static bool read_identity(pid_t pid, uint64_t *ret_id)
+{
+	autoclose int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct statfs fs;
+	struct stat st;
+
+	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == PIDFS_MAGIC && fstat(fd, &st) == 0) {
+		*ret_id = st.st_ino;
+		return true;
+	}
+	return read_start(pid, ret_id);
 }
 
 static bool status_number(
@@ -70,46 +79,51 @@ static bool status_number(
 	return true;
 }
 
+static void status_name(const char *status, char *name, size_t size_bytes)
+{
+	const char *begin = strncmp(status, "Name:\t", 6) == 0 ? status + 6 : "";
+
+	snprintf(name, size_bytes, "%.*s", (int)strcspn(begin, "\n"), begin);
+}
+
 void process_get(pid_t tid, struct process *ret_process)
 {
 	char status[4096];
 	unsigned long long group;
-	struct proc_stat stat;
 
 	*ret_process = (struct process){.tid = tid};
 	if (tid <= 0 || read_proc(tid, "status", status, sizeof(status)) <= 0 ||
-		!status_number(status, "\nTgid:", 10, &group) || !read_stat((pid_t)group, &stat))
+		!status_number(status, "\nTgid:", 10, &group) ||
+		!read_identity((pid_t)group, &ret_process->identity))
+		return;
+	/* A thread may have a name of its own. */
+	if ((pid_t)group != tid && read_proc((pid_t)group, "status", status, sizeof(status)) <= 0)
 		return;
 	ret_process->known = true;
 	ret_process->pid = (pid_t)group;
-	ret_process->start = stat.start;
-	memcpy(ret_process->program, stat.program, sizeof(stat.program));
+	status_name(status, ret_process->program, sizeof(ret_process->program));
 }
 
 bool process_same(const struct process *a, const struct process *b)
 {
-	return a->known && b->known && a->pid == b->pid && a->start == b->start;
-}
-
-bool thread_alive(pid_t tid)
-{
-	struct proc_stat stat;
-
-	return read_stat(tid, &stat) && stat.state != 'Z' && stat.state != 'X';
+	return a->known && b->known && a->pid == b->pid && a->identity == b->identity;
 }
 
 bool process_descends(pid_t pid, const struct process *ancestor)
 {
-	struct proc_stat stat;
+	unsigned long long parent;
+	char status[4096];
+	uint64_t identity;
 
 	if (!ancestor->known || pid == ancestor->pid)
 		return false;
 	for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
-		if (!read_stat(pid, &stat))
-			return false;
 		if (pid == ancestor->pid)
-			return stat.start == ancestor->start;
-		pid = stat.parent;
+			return read_identity(pid, &identity) && identity == ancestor->identity;
+		if (read_proc(pid, "status", status, sizeof(status)) <= 0 ||
+			!status_number(status, "\nPPid:", 10, &parent))
+			return false;
+		pid = (pid_t)parent;
 	}
 	return false;
 }

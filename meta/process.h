@@ -1,9 +1,9 @@
 /*
  * process: what /proc tells of the programs that use the mount.
  *
- * A request carries the id of a thread. A process is its thread group's id and start time, since
+ * A request carries the id of a thread. A process is its thread group's id and an identity, since
  * ids are used again. A pid of 0, or one that cannot be looked up, is in another pid namespace: known is false then.
- * Sources: proc(5), /proc/PID/stat, status, fdinfo (its ino line: Linux 5.14).
+ * Sources: proc(5), /proc/PID/status, fdinfo (its ino line: Linux 5.14), pidfds (fs/pidfs.c: Linux 6.9; before, /proc/PID/stat).
  */
 #ifndef INTACTFS_META_PROCESS_H
 #define INTACTFS_META_PROCESS_H
@@ -16,14 +16,13 @@
 
 struct process {
 	bool known;
-	pid_t tid, pid; /* pid: the thread group */
-	uint64_t start; /* of the thread group, in clock ticks since boot */
+	pid_t tid, pid;	   /* pid: the thread group */
+	uint64_t identity; /* of the thread group: no other process has it, whatever its number */
 	char program[32];
 };
 
 void process_get(pid_t tid, struct process *ret_process);
 bool process_same(const struct process *a, const struct process *b);
-bool thread_alive(pid_t tid);
 
 /* True when pid descends from ancestor, and is not ancestor itself. */
 bool process_descends(pid_t pid, const struct process *ancestor);

@@ -599,3 +599,24 @@ def test_a_running_program_is_busy_and_can_be_replaced(mount):
     mount.sh("cp /bin/true new; mv new prog; ./prog")
     prog.send_signal(signal.SIGTERM)
     prog.wait()
+
+
+@pytest.mark.parametrize("how", ["written", "not written", "appended", "only read"])
+def test_an_exec_that_closes_the_file(mount, how):
+    """The kernel tells of the close in the middle of the exec, and whoever reads /proc/PID/stat then waits for its end."""
+    mount.sh("echo old > f")
+    flags = {"appended": "os.O_WRONLY | os.O_APPEND", "only read": "os.O_RDONLY"}.get(how, "os.O_WRONLY | os.O_TRUNC")
+    write = "os.write(fd, b'new')" if how in ("written", "appended") else ""
+    looks = [mount.popen("while [ ! -e stop ]; do cat f > /dev/null; done") for _ in range(2)]
+    for _ in range(10):
+        job = mount.popen([sys.executable, "-c", f"""
+import os
+fd = os.open("f", {flags})
+{write}
+os.execv("/bin/true", ["true"])"""])
+        assert job.wait(20) == 0
+    mount.sh(": > stop")
+    assert [look.wait(20) for look in looks] == [0, 0]
+    mount.settled("f")
+    expected = {"written": "new", "not written": "", "appended": "old\n" + 10 * "new", "only read": "old\n"}[how]
+    assert mount.sh("cat f") == expected
