@@ -98,8 +98,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	ssize_t n = SAVE_IS_LIVE;
 
 	(void)ino;
-	if (!live && handle->save)
+	if (!live && handle->save) {
+		save_note_writer(handle->save, fi->writepage ? 0 : fuse_req_ctx(req)->pid);
 		n = save_write(handle->save, data, size, offset, uid);
+	}
 	if (n == SAVE_IS_LIVE) {
 		live = live_of(handle);
 		n = live ? live_write(
@@ -121,6 +123,21 @@ static bool is_let_go(struct save *save, const struct process *process)
 	       (process_same(process, &save->saver) || !process_is_writing(save->saver.pid, ino));
 }
 
+/* A writer that is killed leaves what it did not close as half of a save; the next close by a writer tells otherwise. Of a new or empty
+ * file, what was written is all there is, and is kept. */
+static bool is_interrupted(struct save *save, const struct process *process)
+{
+	bool killed = process->exiting && thread_is_killed(process->tid);
+
+	lock_take(&save->file->lock);
+	if (save_is_writers_locked(save, process))
+		save->interrupted =
+			killed && !save->stream_candidate && (save->dirty || !save->closed_ms);
+	killed = save->interrupted;
+	lock_drop(&save->file->lock);
+	return killed;
+}
+
 /* The verdict and the safety belong to the saver's own process, after it wrote. For all others, and where nothing was written: when
  * the process has it open no more, its release may be on its way. */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -137,6 +154,10 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	request_process(req, &process);
+	if (is_interrupted(save, &process)) {
+		fuse_reply_err(req, 0);
+		return;
+	}
 	if (process_same(&process, &save->saver) && (save->dirty || save->failed)) {
 		sync = request_fs(req)->options.durable_close;
 		err = save_close(save, sync);
@@ -147,6 +168,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		save->flushed_ms = time_mono_ms();
 		lock_drop(&save->file->lock);
 	}
+	save_flushed(save);
 	fuse_reply_err(req, -err);
 }
 

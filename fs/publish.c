@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/notify.h"
 #include "journal/log.h"
@@ -111,7 +112,8 @@ static int publish(
 				.size_bytes = save->size_bytes,
 				.blocks = save->blocks,
 				.hash = save->hash},
-			.kind = save_kind(save),
+			.kind = save->interrupted ? "interrupted" : "save",
+			.aside = save->interrupted,
 			.basis = save->basis,
 			.actor = save->actor,
 			.mtime_ns = save->mtime_ns,
@@ -125,7 +127,7 @@ static int publish(
 	};
 	if (live)
 		publishing->publish.live = live->object;
-	if (equals_head(save, file))
+	if (!save->interrupted && equals_head(save, file))
 		publishing->publish.equals = file_attr(file).content.id;
 	return publish_commit(&publishing->publish);
 }
@@ -175,6 +177,14 @@ static void publishing_failed(struct save *save, enum save_state before, int err
 	lock_drop(&save->file->lock);
 }
 
+/* Whoever made it was killed before anything was written. */
+static bool is_cut_off(struct save *save)
+{
+	struct stat st;
+
+	return save->interrupted && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
+}
+
 int save_publish(struct save *save)
 {
 	struct fs *fs = tree_fs(save->file->tree);
@@ -190,12 +200,17 @@ int save_publish(struct save *save)
 		save_unref(save);
 		return 0;
 	}
-	if (!save_has_content(save)) {
+	if (!save_has_content(save) || is_cut_off(save)) {
 		lock_drop(&save->io_lock);
 		save_abandon(save);
 		save_unref(save);
 		return 0;
 	}
+	if (save->interrupted)
+		log_info("tree %s: a save by %s (%s, process %d) was interrupted: it is in the "
+			 "history",
+			save->file->tree->info.name, save->actor.user, save->actor.program,
+			save->actor.pid);
 	err = publish(save, HOW_END, NULL, &publishing);
 	if (err) {
 		publishing_failed(save, before, err);

@@ -98,6 +98,7 @@ static int stage_object(struct save *save)
 		close(fd);
 	}
 	save->object = number;
+	save->closing = false;
 	return 0;
 }
 
@@ -246,6 +247,9 @@ void save_abandon(struct save *save)
 	unstage = save->copied && !save->sealed;
 	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
+	/* It may have been closed, and written again since. */
+	if (unstage && save->closing && version_closing_drop(save->file->tree, save->object) != 0)
+		unstage = false;
 	if (unstage)
 		object_unstage(&save_journal(save)->objects, save->object);
 	save_end(save, waiting, next);
@@ -416,11 +420,6 @@ int save_seal(struct save *save)
 	return err;
 }
 
-const char *save_kind(const struct save *save)
-{
-	return save->created ? "create" : "save";
-}
-
 int save_close(struct save *save, bool sync)
 {
 	struct closing_row row;
@@ -436,7 +435,7 @@ int save_close(struct save *save, bool sync)
 	if (closing) {
 		err = save_seal(save);
 		row = (struct closing_row){save->object, save->file->id, save->entry,
-			save->node->ino, save->size_bytes, save->hash, save_kind(save), save->basis,
+			save->node->ino, save->size_bytes, save->hash, "save", save->basis,
 			save->mtime_ns};
 		if (!err && sync && fdatasync(save->fd) != 0)
 			err = -errno;
@@ -444,11 +443,13 @@ int save_close(struct save *save, bool sync)
 			err = version_closing(save->file->tree, &row, &save->actor);
 		save->dirty = err != 0;
 		save->failed = err;
+		save->closing = save->closing || !err;
 	}
 	lock_take(&save->file->lock);
 	if (closing && !err && save->state == SAVE_STAGED) {
 		save->state = SAVE_CLOSING;
 		save->synced = sync;
+		save->interrupted = false;
 		save->closed_ms = time_mono_ms();
 		save_set_timer(save, save->closed_ms + STREAM_MS);
 	}
@@ -465,11 +466,64 @@ bool save_has_content(const struct save *save)
 	return save->written || save->truncated || save->created;
 }
 
+void save_note_writer(struct save *save, pid_t tid)
+{
+	struct process process;
+
+	/* Most writes come from the thread that the last came from. What writes back a mapping is none. */
+	if (tid <= 0 || __atomic_exchange_n(&save->last_writer, tid, __ATOMIC_RELAXED) == tid)
+		return;
+	process_get(tid, &process);
+	lock_take(&save->file->lock);
+	if (process.known && !save_is_writers_locked(save, &process))
+		save->others[save->other_count++ % WRITERS_MAX] = process;
+	lock_drop(&save->file->lock);
+}
+
+bool save_is_writers_locked(const struct save *save, const struct process *process)
+{
+	unsigned count = save->other_count < WRITERS_MAX ? save->other_count : WRITERS_MAX;
+
+	if (process_same(process, &save->saver))
+		return true;
+	for (unsigned i = 0; i < count; i++)
+		if (process_same(process, &save->others[i]))
+			return true;
+	return false;
+}
+
+void save_flushed(struct save *save)
+{
+	lock_take(&save->file->lock);
+	if (save->state == SAVE_CLOSING)
+		save_set_timer(save, time_mono_ms() + STREAM_MS);
+	lock_drop(&save->file->lock);
+}
+
+/* Whether somebody who wrote to it still has it open for writing: then it is not whole yet. */
+static bool is_held(struct save *save)
+{
+	struct process holders[WRITERS_MAX + 1];
+	unsigned count;
+
+	lock_take(&save->file->lock);
+	count = save->other_count < WRITERS_MAX ? save->other_count : WRITERS_MAX;
+	memcpy(holders, save->others, count * sizeof(holders[0]));
+	holders[count++] = save->saver;
+	lock_drop(&save->file->lock);
+	for (unsigned i = 0; i < count; i++)
+		if (holders[i].known &&
+			process_is_writing(holders[i].pid, (uint64_t)save->shown_ino))
+			return true;
+	return false;
+}
+
 /* One timer serves what a save waits for in each state. */
 static void on_timer(struct timer *timer)
 {
 	struct save *save = container_of(timer, struct save, timer);
 	enum { NOTHING, ABANDON, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
+	bool synced;
 	int64_t now_ms = time_mono_ms();
 
 	lock_take(&save->file->lock);
@@ -485,7 +539,11 @@ static void on_timer(struct timer *timer)
 		what = SNAPSHOT;
 	else if (save->state == SAVE_STAGED && save->synced && save->closed_ms)
 		what = LIVE;
+	synced = save->synced;
 	lock_drop(&save->file->lock);
+	/* The next close of a descriptor sets the timer anew. */
+	if (what == SNAPSHOT && !synced && is_held(save))
+		what = NOTHING;
 	if (what == ABANDON)
 		save_abandon(save);
 	else if (what == PUBLISH)

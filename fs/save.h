@@ -7,7 +7,8 @@
  *   STAGED    <-(a write)- CLOSING
  *   STAGED     -(save_close: flush by the saver's process after a write, fsync)-> CLOSING
  *   STAGED, CLOSING -(save_publish: last writer's release, rename of the file, end of the mount)-> PUBLISHING -> GONE
- *   STAGED, CLOSING -(save_snapshot: 2 s without a write after a closing)-> STAGED, its object being a version's now
+ *   STAGED, CLOSING -(save_snapshot: 2 s without a write after a closing, when nobody who wrote has it open)-> STAGED, its
+ *                     object being a version's now
  *   STAGED, CLOSING -(save_go_live: a new file's 2 s)-> GONE; the file is live
  *
  * A closing save is in the journal: a crash does not lose it.
@@ -29,6 +30,7 @@
 #include "meta/version.h"
 
 #define STRANGERS_MAX 8
+#define WRITERS_MAX   4
 
 enum save_state { SAVE_RESERVED, SAVE_STAGED, SAVE_CLOSING, SAVE_PUBLISHING, SAVE_GONE };
 
@@ -44,9 +46,14 @@ struct save {
 
 	struct process saver;
 	struct actor actor;
-	uint64_t strangers
-		[STRANGERS_MAX]; /* processes that do not descend from the saver's, and never will */
+	/* Processes that do not descend from the saver's, and never will. */
+	uint64_t strangers[STRANGERS_MAX];
 	unsigned stranger_count; /* ever */
+	/* The last processes that wrote to it, without the saver's. */
+	struct process others[WRITERS_MAX];
+	unsigned other_count; /* ever */
+	pid_t last_writer;    /* atomic; a thread */
+	bool interrupted;     /* who closed it last was killed in the middle of it */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
 	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */
@@ -76,6 +83,7 @@ struct save {
 	bool copied;  /* the object holds what the save does */
 	bool sealed;  /* a version names the object */
 	bool over;    /* its object is not its own any more */
+	bool closing; /* it is recorded as closing, by the object that it has now */
 	bool written; /* ever */
 	bool dirty;   /* since the last closing */
 	int failed; /* -errno of a write that was not made good since: the save is no whole content */
@@ -114,6 +122,12 @@ int save_edit_begin(struct save *save, int *ret_fd);
 void save_edit_end(struct save *save, bool changed, uid_t uid);
 void save_set_times(struct save *save, int64_t mtime_ns);
 
+/* The thread writes to it: its process is remembered. */
+void save_note_writer(struct save *save, pid_t tid);
+/* Whether the process is the saver's, or wrote to it. file->lock is held. */
+bool save_is_writers_locked(const struct save *save, const struct process *process);
+/* Somebody closed it: what waits for those who still write to it looks again. */
+void save_flushed(struct save *save);
 /* The first of the two moments. Nothing happens when nothing was written since the last. */
 int save_close(struct save *save, bool sync);
 /* The second. When it fails (a full disk), a closing save is tried again by its timer. */

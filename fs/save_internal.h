@@ -9,8 +9,6 @@
 struct journal *save_journal(struct save *save);
 /* The timer holds a reference while it is set. */
 void save_set_timer(struct save *save, int64_t due_ms);
-/* "create" or "save", as it is recorded. */
-const char *save_kind(const struct save *save);
 /* Whether there is anything to publish. */
 bool save_has_content(const struct save *save);
 /* The save's object becomes its own to change: made, copied from the basis, or from what a version names now. io_lock is held.

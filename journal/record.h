@@ -80,7 +80,7 @@ struct version_row {
 struct closing_row {
 	int64_t object, node, entry, ino, size_bytes;
 	struct object_hash hash;
-	const char *kind; /* "create", "save", ... */
+	const char *kind; /* "save", "truncate" */
 	struct basis basis;
 	int64_t mtime_ns;
 };

@@ -97,6 +97,7 @@ void process_get(pid_t tid, struct process *ret_process)
 		!read_identity((pid_t)group, &ret_process->identity))
 		return;
 	/* A thread may have a name of its own. */
+	ret_process->exiting = !strstr(status, "\nVmSize:");
 	if ((pid_t)group != tid && read_proc((pid_t)group, "status", status, sizeof(status)) <= 0)
 		return;
 	ret_process->known = true;
@@ -107,6 +108,27 @@ void process_get(pid_t tid, struct process *ret_process)
 bool process_same(const struct process *a, const struct process *b)
 {
 	return a->known && b->known && a->pid == b->pid && a->identity == b->identity;
+}
+
+/* Fields 9 and 52: flags (PF_EXITING of linux/sched.h) and exit_code, which is the group's when that exits (do_task_stat). */
+bool thread_is_killed(pid_t tid)
+{
+	const unsigned pf_exiting = 4;
+	char buf[1024], *close;
+	unsigned flags;
+	int code;
+
+	if (read_proc(tid, "stat", buf, sizeof(buf)) <= 0)
+		return false;
+	close = strrchr(buf, ')');
+	if (!close || sscanf(close + 1,
+			      " %*c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d "
+			      "%*d %*d %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %*u "
+			      "%*u %*u %*u %*d %*d %*u %*u %*u %*u %*d %*u %*u %*u %*u %*u %*u "
+			      "%*u %d",
+			      &flags, &code) != 2)
+		return false;
+	return (flags & pf_exiting) && (code & 0x7f);
 }
 
 bool process_descends(pid_t pid, const struct process *ancestor)

@@ -16,6 +16,7 @@
 
 struct process {
 	bool known;
+	bool exiting;	   /* it has no memory any more: what it closes, it closes by its end */
 	pid_t tid, pid;	   /* pid: the thread group */
 	uint64_t identity; /* of the thread group: no other process has it, whatever its number */
 	char program[32];
@@ -26,6 +27,9 @@ bool process_same(const struct process *a, const struct process *b);
 
 /* True when pid descends from ancestor, and is not ancestor itself. */
 bool process_descends(pid_t pid, const struct process *ancestor);
+/* Of a thread that is exiting (else it may wait, see read_identity): whether its process is killed by a signal. Not known, and false,
+ * where its stat is not ours to read (proc(5), exit_code). */
+bool thread_is_killed(pid_t tid);
 /* True when the process has a descriptor, open for writing, of the file with this inode number. It costs a look at each of its
  * descriptors. */
 bool process_is_writing(pid_t pid, uint64_t ino);

@@ -50,9 +50,7 @@ static int next_closing(struct tree *tree, struct publish *publish)
 		if (hash_bytes == sizeof(publish->content.hash.bytes))
 			memcpy(publish->content.hash.bytes, hash, hash_bytes);
 		kind = sql_text(stmt, 6);
-		publish->kind = strcmp(kind, "create") == 0	? "create"
-				: strcmp(kind, "truncate") == 0 ? "truncate"
-								: "save";
+		publish->kind = strcmp(kind, "truncate") == 0 ? "truncate" : "save";
 		publish->basis.kind = sql_int64(stmt, 8) ? "own" : "none";
 		publish->basis.content = sql_int64(stmt, 8);
 		publish->basis.number = sql_int64(stmt, 9);

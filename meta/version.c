@@ -135,21 +135,18 @@ static int exec_unchanged(struct txn *txn, struct publish *publish)
 		       ?: record_node_update(txn->sql, &publish->row);
 }
 
-/* The file has no name any more. What others removed while it was being saved stays in the history of the name. */
-static int exec_unlinked(struct txn *txn, struct publish *publish)
+/* What does not become the head stays in the history of the name. row holds the rights that it is to have. */
+static int exec_aside(struct txn *txn, struct publish *publish)
 {
 	struct entry_row link;
 	struct name name;
-	int err = 0;
+	int err = record_entry_by_id(txn->sql, publish->entry, &link, &name);
 
 	publish->row = (struct node_row){
 		.mode = publish->row.mode, .uid = publish->row.uid, .gid = publish->row.gid};
 	publish->outcome = PUBLISH_DROPPED;
-	if (publish->keep_if_unlinked) {
-		err = record_entry_by_id(txn->sql, publish->entry, &link, &name);
-		if (err < 0)
-			return err;
-	}
+	if (err < 0)
+		return err;
 	if (err != SQL_ROW)
 		return txn_operation(txn, publish->kind, "dropped", publish->node, publish->entry,
 			0, &publish->actor);
@@ -157,6 +154,17 @@ static int exec_unlinked(struct txn *txn, struct publish *publish)
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
 	err = add_content(txn, publish, "version");
 	return err ? err : add_version(txn, publish, &link, txn->seq, "aside");
+}
+
+/* The file has no name any more. What others removed while it was being saved is kept. */
+static int exec_unlinked(struct txn *txn, struct publish *publish)
+{
+	if (publish->keep_if_unlinked)
+		return exec_aside(txn, publish);
+	publish->row = (struct node_row){.id = 0};
+	publish->outcome = PUBLISH_DROPPED;
+	return txn_operation(
+		txn, publish->kind, "dropped", publish->node, publish->entry, 0, &publish->actor);
 }
 
 static int exec_named(struct txn *txn, struct publish *publish)
@@ -188,6 +196,8 @@ int publish_exec(struct txn *txn, struct change *change)
 		publish->row = before;
 		return exec_unlinked(txn, publish);
 	}
+	if (publish->aside)
+		return exec_aside(txn, publish);
 	live = publish->row.live;
 	err = exec_named(txn, publish);
 	if (err || !live || live == publish->live ||

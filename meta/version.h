@@ -13,7 +13,7 @@
 enum publish_outcome {
 	PUBLISH_VERSION,   /* it is the head of the file now, in each of its lineages */
 	PUBLISH_UNCHANGED, /* its bytes are the head's: only the times changed */
-	PUBLISH_ASIDE,	   /* the name was removed meanwhile: it is in the history of the name */
+	PUBLISH_ASIDE, /* it is in the history of the name: that was removed meanwhile, or aside was asked for */
 	PUBLISH_DROPPED, /* nobody will ever ask for it: the file was unlinked by its own saver, or was new */
 };
 
@@ -36,6 +36,7 @@ struct publish {
 	bool changes_content; /* false: nothing was written; nothing is recorded */
 	bool clear_setid;
 	bool keep_if_unlinked;
+	bool aside;   /* it becomes no head: a version of its own in the history */
 	int64_t live; /* the object that the file goes on living on, or 0 */
 	bool staged; /* the object of a live file is in stage/ still, where it needs no garbage row */
 

@@ -153,7 +153,7 @@ def test_log_json(mount):
         at = datetime.strptime(entry["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
         assert began <= at <= datetime.now(timezone.utc)
     assert top["time"] >= first["time"]
-    assert top["kind"] == "save" and first["kind"] in ("create", "save")
+    assert top["kind"] == first["kind"] == "save"
     assert (top["path"], top["size"], top["hash"]) == ("f", 4, xxh.of_bytes(b"two\n"))
     assert (top["uid"], top["user"], top["program"]) == (os.getuid(), mount.who.pw_name, "sh")
     assert top["host"] == os.uname().nodename

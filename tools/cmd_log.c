@@ -125,6 +125,8 @@ const struct command command_log = {
 		"\n"
 		"  mark    blind: the saver had seen no version of the file\n"
 		"          over: it went on top of a version that the saver had not seen\n"
+		"          aside: it never was what readers saw: the saver was killed in the middle\n"
+		"          (kind interrupted), or others had removed the file\n"
 		"  path    where it was, when that was another name; what it came from\n"
 		"\n"
 		"  --json  An array of objects with everything that is recorded\n",

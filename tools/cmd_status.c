@@ -77,6 +77,17 @@ static char *describe_who(const json_t *who)
 		print_age(json_text(who, "since")));
 }
 
+/* What has no name any more has no path. */
+static void put_file(struct table *table, const json_t *tree, const json_t *activity)
+{
+	const char *name = json_text(tree, "name");
+
+	if (json_is_null(json_object_get(activity, "path")))
+		table_cell(table, "%s (deleted)", name);
+	else
+		table_cell(table, "%s/%s", name, json_text(activity, "path"));
+}
+
 static void print_saves(const json_t *trees)
 {
 	static const struct column columns[] = {
@@ -92,8 +103,7 @@ static void print_saves(const json_t *trees)
 		{
 			const json_t *who = json_object_get(save, "by");
 
-			table_cell(
-				&table, "%s/%s", json_text(tree, "name"), json_text(save, "path"));
+			put_file(&table, tree, save);
 			table_cell(&table, "%s", json_text(save, "state"));
 			table_cell(&table, "%s", print_size(json_number(save, "size")));
 			table_cell(&table, "%s", print_age(json_text(save, "since")));
@@ -124,8 +134,7 @@ static void print_turns(const json_t *trees)
 			autofree char *text = json_is_object(holder) ? describe_who(holder)
 								     : cli_format("nobody");
 
-			table_cell(
-				&table, "%s/%s", json_text(tree, "name"), json_text(turn, "path"));
+			put_file(&table, tree, turn);
 			table_cell(&table, "held by");
 			table_cell(&table, "%s", text);
 			json_array_foreach(json_object_get(turn, "waiting"), k, who)
