@@ -204,7 +204,10 @@ ssize_t live_write(
 	/* The kernel's idea of the end is right while it is the only one; the object's always is. */
 	if (append && fstat(live->fd, &st) == 0)
 		offset = st.st_size;
-	err = preserve(live, offset);
+	if (fstat(live->fd, &st) == 0 && offset + (int64_t)bytes > st.st_size)
+		err = object_room(&live->node->file->tree->journal->objects);
+	if (!err)
+		err = preserve(live, offset);
 	while (!err && done < bytes) {
 		n = pwrite(live->fd, data + done, bytes - done, offset + (int64_t)done);
 		if (n >= 0)

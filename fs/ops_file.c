@@ -193,15 +193,27 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	fuse_reply_err(req, -err);
 }
 
+static int room_for(struct handle *handle)
+{
+	return handle->save || handle->node->live
+		       ? object_room(&handle->node->file->tree->journal->objects)
+		       : 0;
+}
+
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 	struct fuse_file_info *fi)
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct handle *handle = handle_of(fi);
 	struct live *live = live_of(handle);
-	int err = SAVE_IS_LIVE;
+	int err;
 
 	(void)ino;
+	if (!(mode & FALLOC_FL_PUNCH_HOLE) && (err = room_for(handle)) != 0) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	err = SAVE_IS_LIVE;
 	if (!live && handle->save)
 		err = save_allocate(handle->save, mode, offset, length, uid);
 	if (err == SAVE_IS_LIVE) {
@@ -235,9 +247,12 @@ static ssize_t copy_to(
 {
 	struct live *live = live_of(out);
 	loff_t from = offset_in, to = offset_out;
-	int fd, err = SAVE_IS_LIVE;
+	int fd, err = room_for(out);
 	ssize_t n;
 
+	if (err)
+		return err;
+	err = SAVE_IS_LIVE;
 	if (!live && out->save)
 		err = save_edit_begin(out->save, &fd);
 	if (err == SAVE_IS_LIVE) {

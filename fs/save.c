@@ -323,7 +323,9 @@ ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t of
 	int err;
 
 	lock_take(&save->io_lock);
-	err = save_own_object(save);
+	err = object_room(&save_journal(save)->objects);
+	if (!err)
+		err = save_own_object(save);
 	n = err ? err : write_all(save->fd, data, bytes, offset);
 	note_failure(save, n, offset);
 	if (n > 0) {

@@ -15,12 +15,11 @@
 #include "journal/access.h"
 #include "journal/garbage.h"
 #include "journal/log.h"
+#include "journal/reserve.h"
 
 #define BATCH_MAX	      64
 #define COMMITS_PER_LOG_CHECK 128
-/* A log larger than this is checkpointed in the background. */
-#define LOG_LIMIT_BYTES (8 << 20)
-#define LOG_MAX_BYTES	(64 << 20)
+#define LOG_LOW_BYTES	      (256 << 10) /* when the reserve is low */
 
 int txn_names_object(struct txn *txn, int64_t object)
 {
@@ -97,7 +96,7 @@ int txn_operation(struct txn *txn, const char *kind, const char *outcome, int64_
  * cannot be made. */
 static bool is_engine_error(int err)
 {
-	return err == -ENOSPC || err == -EIO || err == -EROFS || err == -ENOMEM ||
+	return err == -ENOSPC || err == -EDQUOT || err == -EIO || err == -EROFS || err == -ENOMEM ||
 	       err == -EUCLEAN || err == -EBUSY || err == -EPROTO;
 }
 
@@ -162,7 +161,7 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 	if (err)
 		access_forget(journal);
 	if (++journal->commits % COMMITS_PER_LOG_CHECK == 0 &&
-		sql_log_bytes(journal->writer) > LOG_LIMIT_BYTES)
+		sql_log_bytes(journal->writer) > journal->log_max_bytes / 8)
 		__atomic_store_n(&journal->wants_checkpoint, true, __ATOMIC_RELEASE);
 	if (err == -EIO || err == -EUCLEAN) {
 		log_error("%s: a commit failed (%s): no more changes are taken", journal->path,
@@ -176,6 +175,9 @@ static void run_batch(struct journal *journal, struct change **batch, int count)
 {
 	int err = commit_batch(journal, batch, count);
 
+	while (err && count == 1 && batch[0]->vital &&
+		reserve_give(volume_reserve(journal->volume), err))
+		err = commit_batch(journal, batch, count);
 	if (!err)
 		return;
 	if (count == 1) {
@@ -211,8 +213,10 @@ static void commit_lead(struct journal *journal)
 		pthread_cond_signal(&batch[i]->cond);
 	}
 	lock_drop(&journal->queue_lock);
-	/* A load that the maintenance cannot keep up with waits here. */
-	if (sql_log_bytes(journal->writer) > LOG_MAX_BYTES)
+	/* A load that the maintenance cannot keep up with waits here; and so does one that has no room for a log. */
+	if (sql_log_bytes(journal->writer) > (reserve_is_low(volume_reserve(journal->volume))
+							     ? LOG_LOW_BYTES
+							     : journal->log_max_bytes))
 		journal_checkpoint(journal);
 	lock_take(&journal->queue_lock);
 	if (journal->first) {
@@ -230,6 +234,8 @@ int journal_commit(struct journal *journal, struct change *change)
 
 	if (journal->readonly)
 		return -EROFS;
+	if (!change->vital && reserve_room(volume_reserve(journal->volume)) != 0)
+		return -ENOSPC;
 	change->next = NULL;
 	change->done = change->lead = false;
 	pthread_cond_init(&change->cond, NULL);

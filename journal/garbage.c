@@ -74,7 +74,7 @@ static int remove_object(struct journal *journal, int64_t object)
 
 static int remove_objects(struct journal *journal, const int64_t *objects, size_t count)
 {
-	struct forget forget = {{.exec = forget_exec}, objects, count};
+	struct forget forget = {{.exec = forget_exec, .vital = true}, objects, count};
 	int err = journal_sync(journal);
 
 	for (size_t i = 0; i < count && !err; i++) {

@@ -8,17 +8,19 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "journal/access.h"
 #include "journal/garbage.h"
 #include "journal/log.h"
+#include "journal/reserve.h"
 #include "journal/schema.h"
 
 /* A journal up to this size is checked whole at every mount; a larger one only after an unclean
  * end. */
 #define CHECK_LIMIT_BYTES (32 << 20)
-/* A log of this length after a checkpoint is made to begin anew. */
-#define LOG_RESTART_BYTES (16 << 20)
+#define LOG_MAX_BYTES	  (64 << 20)
+#define LOG_MAX_LEAST	  (1 << 20)
 
 static int journal_check(struct journal *journal, struct diag *diag)
 {
@@ -116,6 +118,17 @@ static int journal_open_database(struct journal *journal, bool create, struct di
 	return err;
 }
 
+/* A small volume is not to be filled by logs. */
+static int64_t log_max_bytes(struct volume *volume)
+{
+	struct statvfs fs;
+	int64_t part = fstatvfs(volume_fd(volume), &fs) == 0
+			       ? (int64_t)(fs.f_blocks * fs.f_frsize / 32)
+			       : LOG_MAX_BYTES;
+
+	return part > LOG_MAX_BYTES ? LOG_MAX_BYTES : part < LOG_MAX_LEAST ? LOG_MAX_LEAST : part;
+}
+
 static void journal_free(struct journal *journal)
 {
 	sql_close(journal->keeper);
@@ -147,6 +160,7 @@ int journal_open(struct volume *volume, const struct volume_tree *tree, bool cre
 	journal->volume = volume;
 	journal->tree = *tree;
 	journal->readonly = volume_readonly(volume);
+	journal->log_max_bytes = log_max_bytes(volume);
 	journal->objects.objects_fd = journal->objects.stage_fd = -1;
 	if (gethostname(journal->host, sizeof(journal->host) - 1) != 0)
 		snprintf(journal->host, sizeof(journal->host), "localhost");
@@ -170,7 +184,8 @@ int journal_open(struct volume *volume, const struct volume_tree *tree, bool cre
 			strerror(-err));
 		goto fail;
 	}
-	err = object_store_open(&journal->objects, fd, create && !journal->readonly);
+	err = object_store_open(
+		&journal->objects, fd, create && !journal->readonly, volume_reserve(volume));
 	if (err) {
 		diag_set(diag, err, "%s/trees/%s: objects/ and stage/ cannot be opened: %s",
 			volume_path(volume), tree->name, strerror(-err));
@@ -193,6 +208,27 @@ bool journal_unclean(struct journal *journal)
 	return sql_int(journal->writer, &clean, "SELECT clean FROM tree", "") == SQL_ROW && !clean;
 }
 
+static int checkpoint(struct journal *journal)
+{
+	int err;
+
+	do
+		err = sql_checkpoint(journal->keeper);
+	while (err && reserve_give(volume_reserve(journal->volume), err));
+	return err;
+}
+
+static int mark_clean(struct journal *journal)
+{
+	int err;
+
+	do
+		err = sql_run(journal->writer, NULL, "UPDATE tree SET clean = 1, durable_seq = $1",
+			"i", journal->seq);
+	while (err && reserve_give(volume_reserve(journal->volume), err));
+	return err;
+}
+
 struct journal *journal_close(struct journal *journal)
 {
 	int err = 0;
@@ -204,10 +240,9 @@ struct journal *journal_close(struct journal *journal)
 		if (!err)
 			err = journal_sync(journal);
 		if (!err)
-			err = sql_run(journal->writer, NULL,
-				"UPDATE tree SET clean = 1, durable_seq = $1", "i", journal->seq);
+			err = mark_clean(journal);
 		if (!err)
-			err = sql_checkpoint(journal->keeper);
+			err = checkpoint(journal);
 		if (err)
 			log_error("%s: closing the journal: %s", journal->path, strerror(-err));
 	}
@@ -311,8 +346,8 @@ int journal_checkpoint(struct journal *journal)
 	pthread_mutex_lock(&journal->sync_mutex);
 	err = sync_held(journal);
 	if (!err)
-		err = sql_checkpoint(journal->keeper);
-	if (!err && sql_log_length_bytes(journal->keeper) > LOG_RESTART_BYTES)
+		err = checkpoint(journal);
+	if (!err && sql_log_length_bytes(journal->keeper) > journal->log_max_bytes / 4)
 		err = restart_log(journal);
 	pthread_mutex_unlock(&journal->sync_mutex);
 	return err;
@@ -324,6 +359,7 @@ int journal_maintain(struct journal *journal)
 
 	if (journal->readonly || journal->broken)
 		return 0;
+	reserve_room(volume_reserve(journal->volume));
 	err = garbage_collect(journal);
 	if (__atomic_exchange_n(&journal->wants_checkpoint, false, __ATOMIC_ACQ_REL))
 		err = journal_checkpoint(journal) ?: err;

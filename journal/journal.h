@@ -8,7 +8,8 @@
  *  3. apply() runs after the commit, in commit order, before anybody reads the journal again
  *     (the coherence lock): memory is never behind what a reader of the journal could have seen.
  *  4. Before the log is synced or checkpointed, every object that it names is synced.
- *  5. After an I/O error in a commit the journal takes no more changes (sticky -EIO).
+ *  5. On a full disk, vital changes succeed while the reserve lasts (reserve.h).
+ *  6. After an I/O error in a commit the journal takes no more changes (sticky -EIO).
  *
  * Threads:   any; see each function for the locks.
  */
@@ -56,6 +57,9 @@ struct journal {
 	int64_t seq; /* of the last committed operation; written by the leader, read by anyone */
 	int64_t durable_seq, durable_recorded;
 	int64_t epoch;
+	/* A log beyond an eighth of it is checkpointed in the background, beyond all of it by the leader; one of more than
+	 * a quarter after that is made to begin anew. */
+	int64_t log_max_bytes;
 	int broken; /* sticky -errno */
 	bool readonly;
 	bool wants_checkpoint;
@@ -84,6 +88,8 @@ struct change {
 	int (*exec)(struct txn *txn, struct change *change);
 	/* After the commit (NULL: nothing to do); may take locks from LOCK_TREE on; never fails. */
 	void (*apply)(struct change *change);
+	/* It takes little, and on a full disk it may take it from the reserve. Others are then refused. */
+	bool vital;
 
 	/* The queue's own. */
 	struct change *next;

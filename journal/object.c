@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "journal/base.h"
+#include "journal/reserve.h"
 
 #define SHARD_OBJECTS 4096
 #define BLOCK_BYTES   (512 * 1024)
@@ -49,7 +50,7 @@ static int open_dir(int dir_fd, const char *name, bool create, int *ret_fd)
 	return open_at(dir_fd, name, O_RDONLY | O_DIRECTORY, ret_fd);
 }
 
-int object_store_open(struct object_store *store, int tree_fd, bool create)
+int object_store_open(struct object_store *store, int tree_fd, bool create, struct reserve *reserve)
 {
 	int objects_fd = -1, stage_fd = -1, err;
 
@@ -65,7 +66,8 @@ int object_store_open(struct object_store *store, int tree_fd, bool create)
 		close(objects_fd);
 		return err;
 	}
-	*store = (struct object_store){.objects_fd = objects_fd, .stage_fd = stage_fd};
+	*store = (struct object_store){
+		.objects_fd = objects_fd, .stage_fd = stage_fd, .reserve = reserve};
 	return 0;
 }
 
@@ -76,9 +78,16 @@ void object_store_close(struct object_store *store)
 	*store = (struct object_store){.objects_fd = -1, .stage_fd = -1};
 }
 
+int object_room(struct object_store *store)
+{
+	return reserve_room(store->reserve);
+}
+
 int object_stage(struct object_store *store, int64_t number, int *ret_fd)
 {
-	return open_at(store->stage_fd, name_of(number).staged, O_RDWR | O_CREAT | O_EXCL, ret_fd);
+	return object_room(store)
+		       ?: open_at(store->stage_fd, name_of(number).staged,
+				  O_RDWR | O_CREAT | O_EXCL, ret_fd);
 }
 
 int object_open_staged(struct object_store *store, int64_t number, int open_flags, int *ret_fd)

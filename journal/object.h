@@ -20,8 +20,11 @@
 
 #define OBJECT_HASH_BYTES 16
 
+struct reserve;
+
 struct object_store {
 	int objects_fd, stage_fd; /* directories */
+	struct reserve *reserve;  /* not owned */
 };
 
 /* XXH3-128 in its canonical (big-endian) form (https://github.com/Cyan4973/xxHash, XXH128_canonicalFromHash). */
@@ -30,11 +33,15 @@ struct object_hash {
 };
 
 /* Opens objects/ and stage/ under the directory tree_fd, making them (0700) when create is set. */
-int object_store_open(struct object_store *store, int tree_fd, bool create);
+int object_store_open(
+	struct object_store *store, int tree_fd, bool create, struct reserve *reserve);
 void object_store_close(struct object_store *store);
 
-/* A new, empty staged object, open for reading and writing (O_CLOEXEC, mode 0600). -EEXIST when the number is taken. */
+/* A new, empty staged object, open for reading and writing (O_CLOEXEC, mode 0600). -EEXIST when the number is taken,
+ * -ENOSPC when the reserve is low. */
 int object_stage(struct object_store *store, int64_t number, int *ret_fd);
+/* 0 when objects may grow, else -ENOSPC: to be asked before whatever makes one grow (reserve.h). */
+int object_room(struct object_store *store);
 int object_open_staged(struct object_store *store, int64_t number, int open_flags, int *ret_fd);
 /* Published; makes the shard when it is the first there. -ENOENT when there is no such staged object. */
 int object_publish(struct object_store *store, int64_t number);

@@ -104,7 +104,8 @@ static int failed(struct sql *sql, const char *text)
 {
 	int err = error_of(sql->db);
 
-	if (err != -EEXIST)
+	/* Of a full disk, the reserve tells. */
+	if (err != -EEXIST && err != -ENOSPC && err != -EDQUOT)
 		log_error("%s: %s, in \"%.100s\"", sql->path, sqlite3_errmsg(sql->db), text);
 	if (sql->begun && sqlite3_get_autocommit(sql->db))
 		sql->lost = err;

@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 
 #include "journal/log.h"
+#include "journal/reserve.h"
 #include "journal/sql.h"
 #include "journal/volume_lock.h"
 
@@ -50,6 +51,7 @@ struct volume {
 	bool readonly;
 	char *path;
 	struct volume_lock lock_file;
+	struct reserve reserve;
 	char uuid[UUID_CHARS + 1];
 	uid_t owner;
 	gid_t group;
@@ -317,6 +319,8 @@ int volume_open(const char *path, unsigned flags, const char *mountpoint,
 		return diag_set(diag, -ENOMEM, "%s: out of memory", path);
 	v->fd = -1;
 	volume_lock_init(&v->lock_file);
+	v->reserve.fd = -1;
+	pthread_mutex_init(&v->reserve.lock, NULL);
 	v->readonly = flags & VOLUME_READONLY;
 	pthread_mutex_init(&v->lock, NULL);
 
@@ -328,6 +332,8 @@ int volume_open(const char *path, unsigned flags, const char *mountpoint,
 			&v->lock_file, v->fd, v->path, v->readonly, mountpoint, diag);
 	if (!err)
 		err = open_db(v, blank, may_create, diag);
+	if (!err && !v->readonly)
+		err = reserve_open(&v->reserve, v->fd);
 	if (err) {
 		if (diag && !diag->text[0])
 			diag_set(diag, err, "%s cannot be opened: %s", path, strerror(-err));
@@ -351,6 +357,8 @@ struct volume *volume_close(struct volume *v)
 		sql_run(v->sql, NULL, "UPDATE volume SET next_number = $1", "i",
 			(int64_t)v->next_number);
 	sql_close(v->sql);
+	reserve_close(&v->reserve);
+	pthread_mutex_destroy(&v->reserve.lock);
 	volume_lock_deinit(&v->lock_file);
 	if (v->fd >= 0)
 		close(v->fd);
@@ -398,6 +406,11 @@ int64_t volume_created_ns(const struct volume *v)
 int64_t volume_epoch(const struct volume *v)
 {
 	return v->epoch;
+}
+
+struct reserve *volume_reserve(struct volume *v)
+{
+	return &v->reserve;
 }
 
 /* Numbers */

@@ -2,6 +2,7 @@
  * volume: the backing directory as a whole: its format, its trees, its numbers, and who has it open.
  *
  *   VOLUME/intactfs.db   format, trees, counters (one row tables; see volume.c)
+ *   VOLUME/reserve       space for a full disk (reserve.h)
  *   VOLUME/lock          flock'ed by the daemon that has it mounted: exclusively for writing, shared for reading.
  *                        Holds one line of the last writer: "PID HOST MOUNTPOINT\n", with " closing" at the end while
  *                        it is on its way out; blanks and control characters in names as \OOO
@@ -35,6 +36,7 @@ enum volume_flags {
 		2, /* shared lock, nothing written; works on a read-only backing filesystem */
 };
 
+struct reserve;
 struct volume;
 
 struct volume_tree {
@@ -59,6 +61,9 @@ uid_t volume_owner(const struct volume *volume);      /* the user who made it */
 gid_t volume_group(const struct volume *volume);
 int64_t volume_created_ns(const struct volume *volume);
 int64_t volume_epoch(const struct volume *volume); /* one more each time it is opened for writing */
+
+/* The volume's own; none when it is read-only. */
+struct reserve *volume_reserve(struct volume *volume);
 
 /* A number that is unique in the volume for good, for nodes, inodes and objects alike; starts above 100.
  * Reserved in blocks of 65,536, each made durable before its first number is given, so a crash skips numbers

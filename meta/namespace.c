@@ -291,7 +291,7 @@ static int namespace_remove(
 	struct file *dir, const char *name, bool is_dir, const struct actor *actor)
 {
 	struct operation operation = {
-		.change = {.exec = remove_exec, .apply = remove_apply},
+		.change = {.exec = remove_exec, .apply = remove_apply, .vital = true},
 		.actor = actor,
 		.from = place_of(dir, name),
 		.flags = is_dir,
@@ -498,7 +498,7 @@ int namespace_rename(struct file *from_dir, const char *from, struct file *to_di
 	unsigned flags, const struct actor *actor)
 {
 	struct operation operation = {
-		.change = {.exec = rename_exec, .apply = rename_apply},
+		.change = {.exec = rename_exec, .apply = rename_apply, .vital = true},
 		.actor = actor,
 		.from = place_of(from_dir, from),
 		.to = place_of(to_dir, to),
@@ -567,7 +567,7 @@ static void setattr_apply(struct change *change)
 int namespace_setattr(struct file *file, const struct attr_change *attr, const struct actor *actor)
 {
 	struct operation operation = {
-		.change = {.exec = setattr_exec, .apply = setattr_apply},
+		.change = {.exec = setattr_exec, .apply = setattr_apply, .vital = true},
 		.actor = actor,
 		.file = file,
 		.attr = attr,
@@ -641,8 +641,8 @@ int namespace_setxattr(struct file *file, const char *name, const void *value, s
 
 int namespace_removexattr(struct file *file, const char *name, const struct actor *actor)
 {
-	struct xattr_change xattr = {
-		{.exec = xattr_exec, .apply = xattr_apply}, actor, file, name, NULL, 0, 0, 0, 0};
+	struct xattr_change xattr = {{.exec = xattr_exec, .apply = xattr_apply, .vital = true},
+		actor, file, name, NULL, 0, 0, 0, 0};
 
 	return journal_commit(file->tree->journal, &xattr.change);
 }

@@ -176,7 +176,7 @@ static int sweep_one(int64_t object, void *arg)
 int recovery_run(struct tree *tree, struct diag *diag)
 {
 	struct journal *journal = tree->journal;
-	struct begin begin = {{.exec = begin_exec}, journal->epoch};
+	struct begin begin = {{.exec = begin_exec, .vital = true}, journal->epoch};
 	bool unclean = !journal->readonly && journal_unclean(journal);
 	struct publish publish;
 	struct content head;

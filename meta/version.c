@@ -229,6 +229,7 @@ int publish_commit(struct publish *publish)
 {
 	publish->change.exec = publish_exec;
 	publish->change.apply = publish_apply;
+	publish->change.vital = true;
 	return journal_commit(publish->tree->journal, &publish->change);
 }
 
@@ -250,7 +251,8 @@ static int closing_exec(struct txn *txn, struct change *change)
 
 int version_closing(struct tree *tree, const struct closing_row *row, const struct actor *actor)
 {
-	struct closing closing = {.change.exec = closing_exec, .row = row, .actor = actor};
+	struct closing closing = {
+		.change = {.exec = closing_exec, .vital = true}, .row = row, .actor = actor};
 
 	return journal_commit(tree->journal, &closing.change);
 }
@@ -263,7 +265,8 @@ static int closing_drop_exec(struct txn *txn, struct change *change)
 
 int version_closing_drop(struct tree *tree, int64_t object)
 {
-	struct closing closing = {.change.exec = closing_drop_exec, .object = object};
+	struct closing closing = {
+		.change = {.exec = closing_drop_exec, .vital = true}, .object = object};
 
 	return journal_commit(tree->journal, &closing.change);
 }

@@ -106,6 +106,18 @@ def mount(request, mounts):
 
 
 @pytest.fixture
+def small(mounts, place):
+    """A mount whose volume is on a small filesystem of its own."""
+    backing = place / "backing"
+    backing.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "small", backing], check=True)
+    mount = mounts(start=False, volume=backing / "volume")
+    mount.backing = backing
+    mount.start()
+    return mount
+
+
+@pytest.fixture
 def plain(place):
     """A directory on the backing filesystem, to compare with."""
     path = place / "plain"

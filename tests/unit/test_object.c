@@ -1,6 +1,7 @@
 #include "tests/unit/fixture.h"
 
 #include "journal/object.h"
+#include "journal/reserve.h"
 
 #define MIB (1024 * 1024)
 
@@ -10,12 +11,13 @@ struct numbers {
 	size_t count;
 };
 
+static struct reserve no_reserve = {.fd = -1};
 static struct object_store open_store(struct fixture *f)
 {
 	struct object_store store;
 	int tree_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	assert_ok(object_store_open(&store, tree_fd, true));
+	assert_ok(object_store_open(&store, tree_fd, true, &no_reserve));
 	close(tree_fd);
 	return store;
 }
@@ -87,10 +89,10 @@ static void a_store_that_is_not_there(void **state)
 	struct object_store store;
 	autoclose int tree_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	assert_int_equal(object_store_open(&store, tree_fd, false), -ENOENT);
-	assert_ok(object_store_open(&store, tree_fd, true));
+	assert_int_equal(object_store_open(&store, tree_fd, false, &no_reserve), -ENOENT);
+	assert_ok(object_store_open(&store, tree_fd, true, &no_reserve));
 	object_store_close(&store);
-	assert_ok(object_store_open(&store, tree_fd, false));
+	assert_ok(object_store_open(&store, tree_fd, false, &no_reserve));
 	object_store_close(&store);
 }
 

@@ -120,6 +120,7 @@ static void a_creation_that_was_cut_off_is_made_again(void **state)
 	fixture_write(f, "v/lock", "1 box /mnt\n", 11, 0);
 	volume_close(open_volume(f, VOLUME_CREATE));
 	assert_ok(unlink(fixture_path(f, "v/intactfs.db")));
+	assert_ok(unlink(fixture_path(f, "v/reserve")));
 	assert_ok(rmdir(fixture_path(f, "v/trees")));
 	assert_ok(rmdir(fixture_path(f, "v/removed")));
 
