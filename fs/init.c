@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "fs/fs.h"
 #include "journal/base.h"
 
 /* Releases must not queue behind one another: the next open of the file may wait for them. */
@@ -61,6 +62,11 @@ static ssize_t write_message(int fd, struct iovec *iov, int count, void *userdat
 	return n;
 }
 
+bool init_answered(void)
+{
+	return init.answered;
+}
+
 int init_session(struct fuse_session *session)
 {
 	static const struct fuse_custom_io io = {.read = read_message, .writev = write_message};
@@ -75,7 +81,7 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 		FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
 		FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO;
 
-	(void)userdata;
+	conn->max_read = ((struct fs *)userdata)->options.max_read_bytes;
 	/* What a node stands for never changes by itself: no invalidation by time, no clearing of bits asked for by flags that
 	 * libfuse does not pass on. */
 	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV);

@@ -30,6 +30,7 @@
 #include "fs/root.h"
 #include "fs/timer.h"
 #include "fs/watch.h"
+#include "fs/work.h"
 #include "journal/log.h"
 
 #define DRAIN_S	    10
@@ -252,12 +253,19 @@ static void maintain_tree(struct tree *tree)
 
 	if (err)
 		log_error("%s: maintenance: %s", tree->journal->path, strerror(-err));
+	journal_check_more(tree->journal);
+}
+
+static void hurry_tree(struct tree *tree)
+{
+	journal_closing(tree->journal);
 }
 
 static void *maintain_main(void *arg)
 {
 	struct fs *fs = arg;
 
+	root_sweep(fs);
 	root_visit(fs, maintain_tree);
 	__atomic_store_n(&fs->maintaining, false, __ATOMIC_RELEASE);
 	return NULL;
@@ -333,6 +341,8 @@ static void finish(struct fs *fs)
 	pthread_kill(self.signal_thread, SIGTERM);
 	pthread_join(self.signal_thread, NULL);
 	timers_stop();
+	work_stop();
+	root_visit(fs, hurry_tree);
 	while (__atomic_load_n(&fs->maintaining, __ATOMIC_ACQUIRE))
 		usleep(1000);
 	root_visit(fs, finish_tree);
@@ -356,6 +366,8 @@ static int serve(struct fs *fs)
 	if (self.watcher < 0)
 		log_warning("no watcher: %s", strerror((int)-self.watcher));
 	if (!err)
+		err = work_start();
+	if (!err)
 		err = timers_start();
 	if (!err)
 		err = notify_start(fs);
@@ -371,6 +383,8 @@ static int serve(struct fs *fs)
 	fuse_session_loop_mt(fs->session, config);
 	fuse_loop_cfg_destroy(config);
 	finish(fs);
+	if (!init_answered())
+		return complain("the kernel does not take the mount (see above)", NULL, -EPROTO);
 	return 0;
 }
 

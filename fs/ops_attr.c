@@ -175,6 +175,8 @@ static int truncate_handle(struct handle *handle, int64_t size_bytes, uid_t uid)
 		err = save_truncate(handle->save, size_bytes, uid);
 	if (err == SAVE_IS_LIVE)
 		err = live_truncate(handle->node->live, size_bytes, uid);
+	else if (err)
+		save_failed(handle->save, err, 0);
 	return err;
 }
 

@@ -206,20 +206,19 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct handle *handle = handle_of(fi);
 	struct live *live = live_of(handle);
-	int err;
+	int err = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_for(handle);
 
 	(void)ino;
-	if (!(mode & FALLOC_FL_PUNCH_HOLE) && (err = room_for(handle)) != 0) {
-		fuse_reply_err(req, -err);
-		return;
-	}
-	err = SAVE_IS_LIVE;
-	if (!live && handle->save)
+	if (!err)
+		err = SAVE_IS_LIVE;
+	if (err == SAVE_IS_LIVE && !live && handle->save)
 		err = save_allocate(handle->save, mode, offset, length, uid);
 	if (err == SAVE_IS_LIVE) {
 		live = live_of(handle);
 		err = live ? live_allocate(live, mode, offset, length, uid) : -EBADF;
 	}
+	if (err && !live && handle->save)
+		save_failed(handle->save, err, offset);
 	fuse_reply_err(req, -err);
 }
 
@@ -232,9 +231,16 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 	(void)ino;
 	if (!err && fd < 0)
 		err = -ENXIO;
+	/* The object of an old version may have grown since. */
+	if (!err && offset >= handle->limit_bytes)
+		err = -ENXIO;
 	at = err ? -1 : lseek(fd, offset, whence);
 	if (!err && at < 0)
 		err = -errno;
+	else if (!err && at >= handle->limit_bytes && whence == SEEK_DATA)
+		err = -ENXIO;
+	else if (!err && at > handle->limit_bytes)
+		at = handle->limit_bytes;
 	if (err)
 		fuse_reply_err(req, -err);
 	else
@@ -274,7 +280,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 	struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t offset_out,
 	struct fuse_file_info *fi_out, size_t length, int flags)
 {
-	struct handle *in = handle_of(fi_in);
+	struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
 	ssize_t n;
 	int fd, err = reading_fd(in, &fd);
 
@@ -290,8 +296,9 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 	else if ((int64_t)length > in->limit_bytes - offset_in)
 		length = (size_t)(in->limit_bytes - offset_in);
 	n = err ? err
-		: copy_to(handle_of(fi_out), fd, offset_in, offset_out, length,
-			  fuse_req_ctx(req)->uid);
+		: copy_to(out, fd, offset_in, offset_out, length, fuse_req_ctx(req)->uid);
+	if (n < 0 && out->save && !live_of(out))
+		save_failed(out->save, (int)n, offset_out);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

@@ -28,7 +28,7 @@ struct opening {
 	struct process process;
 	int64_t entry;		   /* the lineage */
 	enum redirect_state state; /* a second ESTALE would reach the program */
-	bool waited;
+	int waits; /* for publishes */
 	bool queued; /* it had its time in the queue of turns */
 	int looks;   /* how often its object was gone when it was opened */
 	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
@@ -133,18 +133,17 @@ void ops_handles_drop(void)
 static void end_writing(struct handle *handle)
 {
 	struct save *save = handle->save;
-	bool last;
+	bool live = handle->live, last = false;
 
 	if (!handle->writer)
 		return;
-	if (handle->live || (save && save->live)) {
-		live_release(handle->node);
-		return;
+	if (!live) {
+		lock_take(&save->file->lock);
+		live = save->live;
+		last = !live && --save->writers == 0;
+		lock_drop(&save->file->lock);
 	}
-	lock_take(&save->file->lock);
-	last = !save->live && --save->writers == 0;
-	lock_drop(&save->file->lock);
-	if (save->live)
+	if (live)
 		live_release(handle->node);
 	else if (last)
 		save_publish(save);
@@ -187,7 +186,8 @@ static void fail(struct opening *opening, struct handle *handle, int err)
 static void publish_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, false, 0, false};
+		parked->entry, (enum redirect_state)parked->redirect_state, parked->waits, false, 0,
+		false};
 
 	if (end == PARK_INTERRUPTED)
 		fuse_reply_err(parked->req, EINTR);
@@ -209,6 +209,7 @@ static bool wait_for_publish(struct opening *opening,
 	park_listen(parked);
 	parked->entry = opening->entry;
 	parked->redirect_state = opening->state;
+	parked->waits = opening->waits + 1;
 	lock_take(&file->lock);
 	save = wanted(opening);
 	if (save)
@@ -226,6 +227,20 @@ static struct save *releasing(struct opening *opening)
 		       : save_releasing_locked(opening->node->file, &opening->process);
 }
 
+static struct save *publishing(struct opening *opening)
+{
+	struct save *save;
+
+	if (opening->node->superseded)
+		return NULL;
+	DL_FOREACH(opening->node->file->saves, save)
+	{
+		if (save->state == SAVE_PUBLISHING)
+			return save;
+	}
+	return NULL;
+}
+
 static void open_for_reading(struct opening *opening)
 {
 	struct node *node = opening->node;
@@ -236,7 +251,7 @@ static void open_for_reading(struct opening *opening)
 
 	lock_take(&node->file->lock);
 	stale = node->superseded && opening->state == REDIRECT_NONE;
-	wait = !opening->waited && releasing(opening);
+	wait = opening->waits == 0 && releasing(opening);
 	object = node->object;
 	lock_drop(&node->file->lock);
 	if (stale) {
@@ -244,6 +259,9 @@ static void open_for_reading(struct opening *opening)
 		return;
 	}
 	if (wait && wait_for_publish(opening, releasing, RELEASE_WAIT_MS))
+		return;
+	/* Once it has begun, it takes as long as it takes. */
+	if (opening->waits == 1 && wait_for_publish(opening, publishing, PARK_FOREVER))
 		return;
 	handle = handle_new(opening);
 	if (handle && object)
@@ -327,7 +345,7 @@ static void open_live(struct opening *opening)
 static void turn_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
-		parked->entry, (enum redirect_state)parked->redirect_state, true, true, 0,
+		parked->entry, (enum redirect_state)parked->redirect_state, 1, true, 0,
 		!parked->reserves};
 	struct file *file = parked->file;
 	struct parked *next = NULL;
@@ -422,7 +440,7 @@ static void open_for_writing(struct opening *opening)
 		open_live(opening);
 		return;
 	}
-	if (!opening->waited && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
+	if (opening->waits == 0 && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
 		return;
 	opening->entry = ops_lineage(opening->node->file);
 	for (;;) {
@@ -533,6 +551,14 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 	return err;
 }
 
+/* It takes as long as its content is large, and it is not for another open to look again and again meanwhile. */
+static struct save *being_published(struct opening *opening)
+{
+	struct save *save = opening->node->save;
+
+	return save && save->state == SAVE_PUBLISHING ? save : NULL;
+}
+
 static void open_staged(struct opening *opening)
 {
 	struct handle *handle;
@@ -541,7 +567,7 @@ static void open_staged(struct opening *opening)
 	int err;
 
 	lock_take(&opening->node->file->lock);
-	wait = !opening->waited && closing(opening);
+	wait = opening->waits == 0 && closing(opening);
 	lock_drop(&opening->node->file->lock);
 	if (wait && wait_for_publish(opening, closing, REOPEN_WAIT_MS))
 		return;
@@ -564,7 +590,8 @@ static void open_staged(struct opening *opening)
 	}
 	if (err == -ESTALE) {
 		ops_handle_free(handle);
-		open_node(opening);
+		if (!wait_for_publish(opening, being_published, PARK_FOREVER))
+			open_node(opening);
 		return;
 	}
 	fail(opening, handle, err);

@@ -65,6 +65,13 @@ static void on_signal(fuse_req_t req, void *arg)
 	set_timer(parked, time_mono_ms());
 }
 
+static void on_end(struct work *work)
+{
+	struct parked *parked = container_of(work, struct parked, work);
+
+	park_resume(parked, parked->end);
+}
+
 static void on_timer(struct timer *timer)
 {
 	struct parked *parked = container_of(timer, struct parked, timer);
@@ -82,8 +89,11 @@ static void on_timer(struct timer *timer)
 						  : parked->due_ms);
 	}
 	lock_drop(&parked->file->lock);
-	if (claimed)
-		park_resume(parked, interrupted ? PARK_INTERRUPTED : PARK_TIMEOUT);
+	if (claimed) {
+		parked->end = interrupted ? PARK_INTERRUPTED : PARK_TIMEOUT;
+		parked->work.call = on_end;
+		work_do(&parked->work);
+	}
 	unref(parked);
 }
 
@@ -115,7 +125,8 @@ struct parked *park_new(fuse_req_t req, struct file *file, struct node *node, co
 
 static void start(struct parked *parked, unsigned timeout_ms)
 {
-	parked->due_ms = time_mono_ms() + timeout_ms;
+	parked->due_ms =
+		timeout_ms == PARK_FOREVER ? INT64_MAX : time_mono_ms() + (int64_t)timeout_ms;
 	/* A signal that came before is looked at now. */
 	set_timer(parked, __atomic_load_n(&parked->signalled, __ATOMIC_SEQ_CST) ? time_mono_ms()
 										: parked->due_ms);

@@ -9,7 +9,10 @@
 
 #include "fs/fs.h"
 #include "fs/timer.h"
+#include "fs/work.h"
 #include "meta/turn.h"
+
+#define PARK_FOREVER (~0u)
 
 enum park_end { PARK_DONE, PARK_TIMEOUT, PARK_INTERRUPTED };
 
@@ -30,9 +33,12 @@ struct parked {
 	void (*resume)(struct parked *parked, enum park_end end);
 
 	struct timer timer;
+	struct work work; /* its end by time or by a signal */
+	enum park_end end;
 	int64_t due_ms;
 	int signalled; /* atomic */
 	unsigned refs; /* atomic: the request's, and the timer's while it is set or called */
+	int waits;     /* how often the request was parked before */
 	bool reserves; /* it waits for a turn to save, not just for its place */
 	int64_t entry;
 	int redirect_state;   /* enum redirect_state of an OPEN */

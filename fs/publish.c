@@ -71,7 +71,8 @@ static void on_applied(struct publish *publish)
 		save->node->object = publishing->live->object;
 		save->node->live = publishing->live;
 		save->live = true;
-		publishing->live->writers = save->writers;
+		/* One more until save_go_live is done with it. */
+		publishing->live->writers = save->writers + 1;
 		file->head = save->node;
 	} else if (publishing->how == HOW_END && !save->successor) {
 		settle_node_locked(save, publish, version);
@@ -212,6 +213,12 @@ int save_publish(struct save *save)
 			save->file->tree->info.name, save->actor.user, save->actor.program,
 			save->actor.pid);
 	err = publish(save, HOW_END, NULL, &publishing);
+	if (err == -ENOENT && save_journal(save)->removed) {
+		lock_drop(&save->io_lock);
+		save_abandon(save);
+		save_unref(save);
+		return 0;
+	}
 	if (err) {
 		publishing_failed(save, before, err);
 		lock_drop(&save->io_lock);
@@ -311,6 +318,7 @@ int save_go_live(struct save *save)
 	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
+	err = live_release(save->node);
 	save_end(save, waiting, next);
-	return 0;
+	return err;
 }

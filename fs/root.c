@@ -197,6 +197,7 @@ int root_rmdir(struct fs *fs, const char *name)
 	else if (tree && is_empty(tree, &err))
 		err = volume_tree_remove(fs->volume, &tree->info);
 	if (!err) {
+		journal_removed(tree->journal);
 		HASH_DEL(fs->trees, tree);
 		removed[removed_count++] = tree;
 		lock_take(&tree->root->lock);
@@ -207,25 +208,85 @@ int root_rmdir(struct fs *fs, const char *name)
 	return err;
 }
 
+/* root_lock is held; the caller frees it. NULL: no memory, or none. */
+static struct tree **all_trees(struct fs *fs, bool with_removed, size_t *ret_count)
+{
+	size_t size = HASH_COUNT(fs->trees) + removed_count;
+	struct tree **all = calloc(size, sizeof(*all));
+	struct tree *tree;
+
+	*ret_count = 0;
+	if (!all)
+		return NULL;
+	for (tree = fs->trees; tree; tree = tree->hh.next)
+		all[(*ret_count)++] = tree;
+	for (size_t i = 0; i < removed_count && with_removed; i++)
+		all[(*ret_count)++] = removed[i];
+	return all;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	int64_t first = (*(struct tree *const *)a)->info.id;
+	int64_t second = (*(struct tree *const *)b)->info.id;
+
+	return first < second ? -1 : first > second;
+}
+
 void root_readdir(struct fs *fs, int64_t offset,
 	bool (*add)(void *arg, struct tree *tree, int64_t next), void *arg)
 {
-	struct tree *tree;
-	int64_t at = 0;
+	autofree struct tree **all = NULL;
+	size_t count;
 
 	lock_take(&fs->root_lock);
-	for (tree = fs->trees; tree; tree = tree->hh.next)
-		if (++at > offset && !add(arg, tree, at))
+	all = all_trees(fs, false, &count);
+	if (all)
+		qsort(all, count, sizeof(*all), by_id);
+	for (size_t i = 0; i < count; i++)
+		if (all[i]->info.id > offset && !add(arg, all[i], all[i]->info.id))
 			break;
 	lock_drop(&fs->root_lock);
 }
 
 void root_visit(struct fs *fs, void (*visit)(struct tree *tree))
 {
-	struct tree *tree;
+	autofree struct tree **all = NULL;
+	size_t count;
 
-	for (tree = fs->trees; tree; tree = tree->hh.next)
-		visit(tree);
-	for (size_t i = 0; i < removed_count; i++)
-		visit(removed[i]);
+	lock_take(&fs->root_lock);
+	all = all_trees(fs, true, &count);
+	lock_drop(&fs->root_lock);
+	for (size_t i = 0; i < count; i++)
+		visit(all[i]);
+}
+
+/* Only its root is known, and only to itself. */
+static bool is_left(struct tree *tree)
+{
+	bool left;
+
+	lock_take(&tree->lock);
+	left = HASH_COUNT(tree->files) <= 1 &&
+	       __atomic_load_n(&tree->root->refs, __ATOMIC_ACQUIRE) == 1;
+	lock_drop(&tree->lock);
+	return left;
+}
+
+void root_sweep(struct fs *fs)
+{
+	struct tree *left = NULL;
+
+	do {
+		lock_take(&fs->root_lock);
+		left = NULL;
+		for (size_t i = 0; i < removed_count && !left; i++) {
+			if (!is_left(removed[i]))
+				continue;
+			left = removed[i];
+			removed[i] = removed[--removed_count];
+		}
+		lock_drop(&fs->root_lock);
+		tree_close(left);
+	} while (left);
 }

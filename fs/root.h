@@ -16,10 +16,12 @@ int root_lookup(struct fs *fs, const char *name, struct node **ret_node);
 /* A tree that is named after a user belongs to that user, else to who makes it. 0700 in any case. */
 int root_mkdir(struct fs *fs, const char *name, const struct actor *actor, struct node **ret_node);
 int root_rmdir(struct fs *fs, const char *name);
-/* Calls add for the trees from offset on; stops when it returns false. */
+/* Calls add for the trees whose id is larger than offset, by their ids; next is the id. Stops when it returns false. */
 void root_readdir(struct fs *fs, int64_t offset,
 	bool (*add)(void *arg, struct tree *tree, int64_t next), void *arg);
-/* Calls visit for every tree, removed ones included. No lock is held meanwhile: trees stay until the end. */
+/* Closes removed trees that nobody is in any more. For the thread that visits trees, and no other. */
+void root_sweep(struct fs *fs);
+/* Calls visit for every tree, removed ones included. No lock is held meanwhile. */
 void root_visit(struct fs *fs, void (*visit)(struct tree *tree));
 
 #endif

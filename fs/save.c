@@ -317,6 +317,15 @@ static void note_failure(struct save *save, ssize_t n, int64_t offset)
 	}
 }
 
+void save_failed(struct save *save, int err, int64_t offset)
+{
+	if (err != -ENOSPC && err != -EDQUOT && err != -EIO && err != -EROFS)
+		return;
+	lock_take(&save->io_lock);
+	note_failure(save, err, offset);
+	lock_drop(&save->io_lock);
+}
+
 ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t offset, uid_t uid)
 {
 	ssize_t n;
@@ -521,12 +530,14 @@ static bool is_held(struct save *save)
 }
 
 /* One timer serves what a save waits for in each state. */
-static void on_timer(struct timer *timer)
+static void on_due(struct work *work)
 {
-	struct save *save = container_of(timer, struct save, timer);
+	struct save *save = container_of(work, struct save, work);
 	enum { NOTHING, ABANDON, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
 	bool synced;
 	int64_t now_ms = time_mono_ms();
+
+	__atomic_store_n(&save->due, false, __ATOMIC_RELEASE);
 
 	lock_take(&save->file->lock);
 	if (save->state == SAVE_RESERVED)
@@ -555,6 +566,19 @@ static void on_timer(struct timer *timer)
 	else if (what == LIVE)
 		save_go_live(save);
 	save_unref(save);
+}
+
+static void on_timer(struct timer *timer)
+{
+	struct save *save = container_of(timer, struct save, timer);
+
+	/* Its reference goes with it. What is due twice is done once. */
+	if (__atomic_exchange_n(&save->due, true, __ATOMIC_ACQ_REL)) {
+		save_unref(save);
+		return;
+	}
+	save->work.call = on_due;
+	work_do(&save->work);
 }
 
 static bool is_stranger(const struct save *save, const struct process *process)

@@ -27,6 +27,7 @@
 #include "fs/node.h"
 #include "fs/park.h"
 #include "fs/timer.h"
+#include "fs/work.h"
 #include "meta/version.h"
 
 #define STRANGERS_MAX 8
@@ -43,6 +44,8 @@ struct save {
 	struct node *node;	  /* with a reference */
 	unsigned refs;		  /* atomic */
 	struct timer timer;
+	struct work work; /* what is due */
+	bool due;	  /* atomic; work is queued */
 
 	struct process saver;
 	struct actor actor;
@@ -120,6 +123,8 @@ int save_allocate(struct save *save, int mode, int64_t offset, int64_t length, u
 /* For what writes to the object by other means than save_write: between these the descriptor is the caller's. */
 int save_edit_begin(struct save *save, int *ret_fd);
 void save_edit_end(struct save *save, bool changed, uid_t uid);
+/* One of these could not be done at offset. For want of space, or by an I/O error, it leaves no whole content. */
+void save_failed(struct save *save, int err, int64_t offset);
 void save_set_times(struct save *save, int64_t mtime_ns);
 
 /* The thread writes to it: its process is remembered. */

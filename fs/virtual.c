@@ -277,7 +277,7 @@ static int fill_owner(struct virtual_node *virtual, struct node_row *row)
 		then = &version.row;
 		/* An old set-ID program must not come to life again. */
 		row->mode = S_IFREG | (then->mode & 0777);
-		row->content.size_bytes = version.content.size_bytes;
+		row->content = version.content;
 	} else {
 		err = read_lineage(virtual, &lineage);
 	}

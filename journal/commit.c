@@ -143,7 +143,11 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 
 	if (journal->broken)
 		return journal->broken;
+	if (__atomic_load_n(&journal->removed, __ATOMIC_ACQUIRE))
+		return -ENOENT;
 	err = exec_batch(&txn, batch, count, &kept);
+	if (err && sql_broken(txn.sql))
+		journal_stop(journal, sql_broken(txn.sql), "a change failed");
 	if (err || kept == 0) {
 		sql_rollback(journal->writer);
 		access_forget(journal);
@@ -164,9 +168,8 @@ static int commit_batch(struct journal *journal, struct change **batch, int coun
 		sql_log_bytes(journal->writer) > journal->log_max_bytes / 8)
 		__atomic_store_n(&journal->wants_checkpoint, true, __ATOMIC_RELEASE);
 	if (err == -EIO || err == -EUCLEAN) {
-		log_error("%s: a commit failed (%s): no more changes are taken", journal->path,
-			strerror(-err));
-		journal->broken = -EIO;
+		journal_stop(journal, err, "a commit failed");
+		return journal->broken;
 	}
 	return err;
 }

@@ -16,8 +16,8 @@
 #include "journal/reserve.h"
 #include "journal/schema.h"
 
-/* A journal up to this size is checked whole at every mount; a larger one only after an unclean
- * end. */
+/* A journal up to this size is checked whole before it is mounted; so is a larger one after an unclean end. Otherwise that is
+ * checked while it is mounted already. */
 #define CHECK_LIMIT_BYTES (32 << 20)
 #define LOG_MAX_BYTES	  (64 << 20)
 #define LOG_MAX_LEAST	  (1 << 20)
@@ -32,8 +32,10 @@ static int journal_check(struct journal *journal, struct diag *diag)
 	err = sql_int(journal->writer, &clean, "SELECT clean FROM tree", "");
 	if (err < 0)
 		return diag_set(diag, err, "%s: the journal cannot be read", journal->path);
-	if (clean && stat(journal->path, &st) == 0 && st.st_size > CHECK_LIMIT_BYTES)
+	if (clean && stat(journal->path, &st) == 0 && st.st_size > CHECK_LIMIT_BYTES) {
+		journal->unchecked = true;
 		return 0;
+	}
 	err = sql_check(journal->writer, &found);
 	if (err)
 		return diag_set(diag, err,
@@ -98,6 +100,10 @@ static int journal_open_database(struct journal *journal, bool create, struct di
 					 "changed, restore it from a backup",
 					 journal->path)
 			       : err;
+	/* A crash while it was made may have left it without a table. */
+	if (!fresh && create && !journal->readonly &&
+		sql_has_table(journal->writer, "tree") == 0 && !has_objects(journal))
+		fresh = true;
 	if (fresh) {
 		err = schema_create(journal->writer, journal->tree.id);
 		if (err)
@@ -201,6 +207,15 @@ fail:
 	return err;
 }
 
+void journal_removed(struct journal *journal)
+{
+	pthread_mutex_lock(&journal->sync_mutex);
+	pthread_mutex_lock(&journal->commit_mutex);
+	__atomic_store_n(&journal->removed, true, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&journal->commit_mutex);
+	pthread_mutex_unlock(&journal->sync_mutex);
+}
+
 bool journal_unclean(struct journal *journal)
 {
 	int64_t clean = 0;
@@ -235,7 +250,7 @@ struct journal *journal_close(struct journal *journal)
 
 	if (!journal)
 		return NULL;
-	if (!journal->readonly && !journal->broken) {
+	if (!journal->readonly && !journal->broken && !journal->removed) {
 		err = garbage_collect_all(journal);
 		if (!err)
 			err = journal_sync(journal);
@@ -250,6 +265,51 @@ struct journal *journal_close(struct journal *journal)
 	return NULL;
 }
 
+void journal_stop(struct journal *journal, int err, const char *why)
+{
+	int none = 0;
+	struct statvfs fs;
+
+	if (err == -EIO && fstatvfs(volume_fd(journal->volume), &fs) == 0 && (fs.f_flag & ST_RDONLY))
+		err = -EROFS;
+	if (__atomic_compare_exchange_n(&journal->broken, &none, err, false, __ATOMIC_ACQ_REL,
+		    __ATOMIC_ACQUIRE))
+		log_error("%s: %s (%s): no more changes are taken", journal->path, why,
+			strerror(-err));
+}
+
+void journal_check_more(struct journal *journal)
+{
+	struct diag found = {""};
+	struct sql *checker = NULL;
+	int err;
+
+	if (!journal->unchecked)
+		return;
+	journal->unchecked = false;
+	if (sql_open(journal->path, SQL_READONLY, &checker, &found) != 0)
+		return;
+	lock_take(&journal->queue_lock);
+	journal->checker = journal->closing ? NULL : checker;
+	lock_drop(&journal->queue_lock);
+	err = journal->checker ? sql_check(checker, &found) : 0;
+	lock_take(&journal->queue_lock);
+	journal->checker = NULL;
+	lock_drop(&journal->queue_lock);
+	sql_close(checker);
+	if (err == -EUCLEAN)
+		journal_stop(journal, err, found.text);
+}
+
+void journal_closing(struct journal *journal)
+{
+	lock_take(&journal->queue_lock);
+	journal->closing = true;
+	if (journal->checker)
+		sql_interrupt(journal->checker);
+	lock_drop(&journal->queue_lock);
+}
+
 struct sql *journal_read_begin(struct journal *journal)
 {
 	pthread_rwlock_rdlock(&journal->coherence);
@@ -259,6 +319,8 @@ struct sql *journal_read_begin(struct journal *journal)
 
 void journal_read_end(struct journal *journal)
 {
+	if (sql_broken(journal->reader) == -EUCLEAN)
+		journal_stop(journal, -EUCLEAN, "the journal is damaged");
 	lock_drop(&journal->reader_lock);
 	pthread_rwlock_unlock(&journal->coherence);
 }
@@ -301,13 +363,13 @@ static int sync_held(struct journal *journal)
 
 	if (journal->broken)
 		return journal->broken;
+	if (__atomic_load_n(&journal->removed, __ATOMIC_ACQUIRE))
+		return 0;
 	err = sync_objects(journal);
 	if (!err)
 		err = sql_sync(journal->keeper);
 	if (err) {
-		log_error("%s: syncing failed (%s): no more changes are taken", journal->path,
-			strerror(-err));
-		journal->broken = -EIO;
+		journal_stop(journal, -EIO, "syncing failed");
 		return err;
 	}
 	__atomic_store_n(&journal->durable_seq, seq, __ATOMIC_RELEASE);
@@ -357,7 +419,8 @@ int journal_maintain(struct journal *journal)
 {
 	int err;
 
-	if (journal->readonly || journal->broken)
+	if (journal->readonly || journal->broken ||
+		__atomic_load_n(&journal->removed, __ATOMIC_ACQUIRE))
 		return 0;
 	reserve_room(volume_reserve(journal->volume));
 	err = garbage_collect(journal);

@@ -60,8 +60,12 @@ struct journal {
 	/* A log beyond an eighth of it is checkpointed in the background, beyond all of it by the leader; one of more than
 	 * a quarter after that is made to begin anew. */
 	int64_t log_max_bytes;
-	int broken; /* sticky -errno */
+	int broken; /* atomic; sticky -errno */
+	bool unchecked;	     /* it is larger than what is checked at the mount */
+	bool closing;	     /* queue_lock; the check is to end */
+	struct sql *checker; /* queue_lock */
 	bool readonly;
+	bool removed; /* atomic */
 	bool wants_checkpoint;
 	bool has_garbage;	     /* atomic; there may be rows in garbage */
 	unsigned commits;	     /* the leader's */
@@ -104,6 +108,15 @@ int journal_open(struct volume *volume, const struct volume_tree *tree, bool cre
 	struct journal **ret_journal, struct diag *diag);
 /* Everything must be committed. Syncs, checkpoints, marks the end as clean. NULL is fine. */
 struct journal *journal_close(struct journal *journal);
+/* Its tree was removed from the volume, and its directory moved: from now on changes of what somebody still has open
+ * fail with -ENOENT, and so do those that wait. */
+void journal_removed(struct journal *journal);
+/* From now on no changes are taken: they fail with err, the first that was given. An I/O error on a filesystem that became
+ * read-only is -EROFS. */
+void journal_stop(struct journal *journal, int err, const char *why);
+/* What journal_open() left unchecked, because it takes its time. For a thread of its own, that journal_closing() ends. */
+void journal_check_more(struct journal *journal);
+void journal_closing(struct journal *journal);
 /* True when the last daemon did not end cleanly, so that recovery has something to do. */
 bool journal_unclean(struct journal *journal);
 

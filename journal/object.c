@@ -305,6 +305,18 @@ int object_hash(int fd, int64_t length_bytes, struct object_hash *ret_hash)
 	return 0;
 }
 
+/* The next offset at which one of them may have bytes other than zeros. */
+static int64_t skip_holes(int fd_a, int fd_b, int64_t offset, int64_t length_bytes)
+{
+	int64_t a = lseek(fd_a, offset, SEEK_DATA), b = lseek(fd_b, offset, SEEK_DATA);
+
+	if (a < 0)
+		a = errno == ENXIO ? length_bytes : offset;
+	if (b < 0)
+		b = errno == ENXIO ? length_bytes : offset;
+	return a < b ? a : b;
+}
+
 int object_equal(int fd_a, int fd_b, int64_t length_bytes)
 {
 	autofree char *a = block_alloc(length_bytes);
@@ -313,7 +325,7 @@ int object_equal(int fd_a, int fd_b, int64_t length_bytes)
 
 	if (!a || !b)
 		return -ENOMEM;
-	while (offset < length_bytes) {
+	while ((offset = skip_holes(fd_a, fd_b, offset, length_bytes)) < length_bytes) {
 		size_t n = block_bytes(length_bytes - offset);
 		int err = read_full(fd_a, a, n, offset);
 

@@ -100,5 +100,9 @@ int sql_restart_log(struct sql *sql);
 
 /* A quick check of the whole database's structure. -EUCLEAN with the first finding in diag. */
 int sql_check(struct sql *sql, struct diag *diag);
+/* -EUCLEAN when a statement ever found damage, -EIO when one could not read or write; else 0. */
+int sql_broken(const struct sql *sql);
+/* Ends what another thread is about with it: that fails with -EPROTO. */
+void sql_interrupt(struct sql *sql);
 
 #endif

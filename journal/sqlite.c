@@ -47,6 +47,7 @@ struct sql {
 	bool wal;   /* writes go to the WAL */
 	int wal_fd; /* of sql_sync; -1 before the first */
 	int wal_pages, moved_pages;
+	int broken; /* see sql_broken */
 };
 
 static int system_error(sqlite3 *db, int fallback)
@@ -104,8 +105,11 @@ static int failed(struct sql *sql, const char *text)
 {
 	int err = error_of(sql->db);
 
+	if (err == -EUCLEAN || (err == -EIO && !sql->broken))
+		sql->broken = err;
 	/* Of a full disk, the reserve tells. */
-	if (err != -EEXIST && err != -ENOSPC && err != -EDQUOT)
+	if (err != -EEXIST && err != -ENOSPC && err != -EDQUOT &&
+		sqlite3_errcode(sql->db) != SQLITE_INTERRUPT)
 		log_error("%s: %s, in \"%.100s\"", sql->path, sqlite3_errmsg(sql->db), text);
 	if (sql->begun && sqlite3_get_autocommit(sql->db))
 		sql->lost = err;
@@ -477,6 +481,16 @@ int64_t sql_log_length_bytes(struct sql *sql)
 int64_t sql_log_bytes(struct sql *sql)
 {
 	return (int64_t)(sql->wal_pages - sql->moved_pages) * PAGE_BYTES;
+}
+
+int sql_broken(const struct sql *sql)
+{
+	return sql->broken;
+}
+
+void sql_interrupt(struct sql *sql)
+{
+	sqlite3_interrupt(sql->db);
 }
 
 int sql_check(struct sql *sql, struct diag *diag)

@@ -315,7 +315,7 @@ int tree_open(struct volume *volume, const struct volume_tree *info, const struc
 	lock_init(&tree->lock, LOCK_TREE);
 	err = journal_open(volume, info, create != NULL, &tree->journal, diag);
 	if (!err && create && tree->journal->seq == 0)
-		err = make_root(tree, create);
+		err = make_root(tree, create) ?: journal_checkpoint(tree->journal);
 	if (!err)
 		err = recovery_run(tree, diag);
 	if (!err)

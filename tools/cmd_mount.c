@@ -9,7 +9,8 @@
 #define COPY_LIMIT_MIB	 64
 #define COPY_LIMIT_MAX	 (1 << 20)
 
-enum option_use { USE_FUSE, USE_NONE, USE_RO, USE_RW, USE_TURN_WAIT, USE_DURABLE, USE_COPY_LIMIT };
+enum option_use { USE_FUSE, USE_NONE, USE_RO, USE_RW, USE_TURN_WAIT, USE_DURABLE, USE_COPY_LIMIT,
+	USE_MAX_READ };
 
 /*
  * All options there are. Those for FUSE are the ones that libfuse 3.14 knows: it would stop at
@@ -30,7 +31,7 @@ static const struct {
 	{"default_permissions", USE_FUSE},
 	{"fsname=", USE_FUSE},
 	{"subtype=", USE_FUSE},
-	{"max_read=", USE_FUSE},
+	{"max_read=", USE_MAX_READ},
 	{"context=", USE_FUSE},
 	{"fscontext=", USE_FUSE},
 	{"defcontext=", USE_FUSE},
@@ -111,6 +112,17 @@ static bool parse_copy_limit(const char *text, int64_t *ret_limit_bytes)
 	return true;
 }
 
+static bool parse_max_read(const char *text, unsigned *ret_bytes)
+{
+	char *end;
+	unsigned long bytes = strtoul(text, &end, 10);
+
+	if (end == text || *end || bytes < 4096 || bytes > 1 << 20)
+		return false;
+	*ret_bytes = (unsigned)bytes;
+	return true;
+}
+
 /* Takes one option; *ret_pass is true when it is for FUSE. */
 static int apply_option(const struct command *command, const char *option,
 	struct mount_options *options, bool *ret_pass)
@@ -125,7 +137,7 @@ static int apply_option(const struct command *command, const char *option,
 		return cli_usage(command, "there is no option '%s' for -o", option);
 	value = value ? value + 1 : "";
 	use = option_table[i].use;
-	*ret_pass = use == USE_FUSE || use == USE_RO || use == USE_RW;
+	*ret_pass = use == USE_FUSE || use == USE_MAX_READ || use == USE_RO || use == USE_RW;
 	if (use == USE_RO || use == USE_RW)
 		options->readonly = use == USE_RO;
 	if (use == USE_TURN_WAIT && !parse_turn_wait(value, &options->turn_wait_ms))
@@ -136,6 +148,9 @@ static int apply_option(const struct command *command, const char *option,
 	if (use == USE_COPY_LIMIT && !parse_copy_limit(value, &options->copy_limit_bytes))
 		return cli_usage(
 			command, "copy_limit takes MiB from 0 to 1048576, not '%s'", value);
+	if (use == USE_MAX_READ && !parse_max_read(value, &options->max_read_bytes))
+		return cli_usage(
+			command, "max_read takes bytes from 4096 to 1048576, not '%s'", value);
 	return EXIT_DONE;
 }
 
