@@ -18,9 +18,10 @@ struct mount_options {
 	bool foreground;
 	bool readonly;
 	const char *fuse_options; /* comma list for libfuse, without our own options; may be "" */
-	unsigned max_read_bytes; /* as in fuse_options, which has to agree with the INIT message; 0: not given */
-	unsigned turn_wait_ms;	  /* how long a writer waits for its turn; 2000 by default */
-	bool durable_close;	  /* every close is as durable as an fsync */
+	unsigned
+		max_read_bytes; /* as in fuse_options, which has to agree with the INIT message; 0: not given */
+	unsigned turn_wait_ms; /* how long a writer waits for its turn; 2000 by default */
+	bool durable_close;    /* every close is as durable as an fsync */
 	int64_t copy_limit_bytes; /* larger contents are not copied to be saved, or kept, but where a reflink does it */
 };
 

@@ -295,8 +295,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 		length = 0;
 	else if ((int64_t)length > in->limit_bytes - offset_in)
 		length = (size_t)(in->limit_bytes - offset_in);
-	n = err ? err
-		: copy_to(out, fd, offset_in, offset_out, length, fuse_req_ctx(req)->uid);
+	n = err ? err : copy_to(out, fd, offset_in, offset_out, length, fuse_req_ctx(req)->uid);
 	if (n < 0 && out->save && !live_of(out))
 		save_failed(out->save, (int)n, offset_out);
 	if (n < 0)

@@ -28,9 +28,9 @@ struct opening {
 	struct process process;
 	int64_t entry;		   /* the lineage */
 	enum redirect_state state; /* a second ESTALE would reach the program */
-	int waits; /* for publishes */
-	bool queued; /* it had its time in the queue of turns */
-	int looks;   /* how often its object was gone when it was opened */
+	int waits;		   /* for publishes */
+	bool queued;		   /* it had its time in the queue of turns */
+	int looks;		   /* how often its object was gone when it was opened */
 	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
 };
 
@@ -616,9 +616,17 @@ static void open_virtual(struct opening *opening)
 static void open_node(struct opening *opening)
 {
 	enum node_kind kind;
+	int err = 0;
 
 	if (opening->node->kind == NODE_VIRTUAL) {
 		open_virtual(opening);
+		return;
+	}
+	/* Many programs never look at what close says. */
+	if (for_writing(opening))
+		err = journal_writable(opening->node->file->tree->journal);
+	if (err) {
+		fuse_reply_err(opening->req, -err);
 		return;
 	}
 	lock_take(&opening->node->file->lock);

@@ -452,6 +452,9 @@ int save_close(struct save *save, bool sync)
 			err = -errno;
 		if (!err)
 			err = version_closing(save->file->tree, &row, &save->actor);
+		/* It is gone, with its tree, as an unlinked file is. */
+		if (err == -ENOENT && save_journal(save)->removed)
+			err = 0;
 		save->dirty = err != 0;
 		save->failed = err;
 		save->closing = save->closing || !err;

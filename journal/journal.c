@@ -101,8 +101,8 @@ static int journal_open_database(struct journal *journal, bool create, struct di
 					 journal->path)
 			       : err;
 	/* A crash while it was made may have left it without a table. */
-	if (!fresh && create && !journal->readonly &&
-		sql_has_table(journal->writer, "tree") == 0 && !has_objects(journal))
+	if (!fresh && create && !journal->readonly && sql_has_table(journal->writer, "tree") == 0 &&
+		!has_objects(journal))
 		fresh = true;
 	if (fresh) {
 		err = schema_create(journal->writer, journal->tree.id);
@@ -265,15 +265,30 @@ struct journal *journal_close(struct journal *journal)
 	return NULL;
 }
 
+/* After an error, ext4 lets nothing be made any more, and does not call itself read-only. */
+static bool is_readonly_now(struct journal *journal)
+{
+	autoclose int fd =
+		openat(volume_fd(journal->volume), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+
+	return fd < 0 && errno == EROFS;
+}
+
+int journal_writable(struct journal *journal)
+{
+	int broken = __atomic_load_n(&journal->broken, __ATOMIC_ACQUIRE);
+
+	return journal->readonly ? -EROFS : broken;
+}
+
 void journal_stop(struct journal *journal, int err, const char *why)
 {
 	int none = 0;
-	struct statvfs fs;
 
-	if (err == -EIO && fstatvfs(volume_fd(journal->volume), &fs) == 0 && (fs.f_flag & ST_RDONLY))
+	if (err == -EIO && is_readonly_now(journal))
 		err = -EROFS;
-	if (__atomic_compare_exchange_n(&journal->broken, &none, err, false, __ATOMIC_ACQ_REL,
-		    __ATOMIC_ACQUIRE))
+	if (__atomic_compare_exchange_n(
+		    &journal->broken, &none, err, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		log_error("%s: %s (%s): no more changes are taken", journal->path, why,
 			strerror(-err));
 }

@@ -60,7 +60,7 @@ struct journal {
 	/* A log beyond an eighth of it is checkpointed in the background, beyond all of it by the leader; one of more than
 	 * a quarter after that is made to begin anew. */
 	int64_t log_max_bytes;
-	int broken; /* atomic; sticky -errno */
+	int broken;	     /* atomic; sticky -errno */
 	bool unchecked;	     /* it is larger than what is checked at the mount */
 	bool closing;	     /* queue_lock; the check is to end */
 	struct sql *checker; /* queue_lock */
@@ -114,6 +114,8 @@ void journal_removed(struct journal *journal);
 /* From now on no changes are taken: they fail with err, the first that was given. An I/O error on a filesystem that became
  * read-only is -EROFS. */
 void journal_stop(struct journal *journal, int err, const char *why);
+/* Whether changes are taken; else -errno. */
+int journal_writable(struct journal *journal);
 /* What journal_open() left unchecked, because it takes its time. For a thread of its own, that journal_closing() ends. */
 void journal_check_more(struct journal *journal);
 void journal_closing(struct journal *journal);

@@ -2,8 +2,8 @@
  * lock: mutexes with a rank.
  *
  * A thread takes locks in the order of their ranks, lowest first; debug builds (no NDEBUG) abort
- * when one is taken out of order. No lock is held while a request waits for a turn, while a kernel
- * notification is sent, or across a commit.
+ * when one is taken out of order. No lock is held while a request waits for a turn or while a
+ * kernel notification is sent; across a commit only LOCK_IO, and LOCK_ROOT while a tree is opened.
  */
 #ifndef INTACTFS_JOURNAL_LOCK_H
 #define INTACTFS_JOURNAL_LOCK_H

@@ -13,22 +13,54 @@ from lib.mount import BIN
 from lib.procs import wait_until
 
 
-def test_a_volume_that_becomes_read_only(small):
-    f = small.path / "f"
-    f.write_text("old\n")
-    small.settled("f")
-    with open(f) as reader:
-        subprocess.run(["mount", "-o", "remount,ro", small.backing], capture_output=True)
-        remounted = "ro" in subprocess.run(["findmnt", "-no", "OPTIONS", small.backing], capture_output=True,
-                                           text=True).stdout.split(",")
-        if not remounted:
-            pytest.skip("the journal is open for writing, so the backing filesystem stays writable")
-        with pytest.raises(OSError) as e:
-            f.write_text("new\n")
-        assert e.value.errno in (errno.EROFS, errno.EIO)
+@pytest.fixture
+def ext4(place):
+    """A filesystem of its own; (the directory, its device)."""
+    image, backing = place / "image", place / "backing"
+    backing.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, backing], capture_output=True).returncode:
+        pytest.skip("no loop devices here")
+    device = subprocess.run(["findmnt", "-no", "SOURCE", backing], capture_output=True, text=True, check=True).stdout
+    return backing, Path(device.strip())
+
+
+def test_a_volume_that_becomes_read_only(mounts, ext4):
+    """As ext4 does after an error. Everybody is told so, reading goes on, and the next mount finds what was fsync'ed."""
+    backing, device = ext4
+    m = mounts(volume=backing / "volume")
+    m.sh("mkdir d; echo old > f; echo old > g; sync f g d; sync -f .")
+    m.settled("f")
+    with open(m.path / "f") as reader:
+        Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("test")
+        changes = ["echo new > f", "echo more >> g", "echo x > new", "mkdir e", "rm f", "mv f h", "chmod 600 f", "touch f",
+                   "rmdir d", "ln f h", "truncate -s 0 f", "setfattr -n user.a -v b f"]
+        for change in changes * 2:
+            done = m.run(change)
+            assert done.returncode != 0 and "Read-only file system" in done.stderr, f"{change}: {done.stderr}"
         assert reader.read() == "old\n"
-        assert small.sh("cat f") == "old\n"
-    subprocess.run(["mount", "-o", "remount,rw", small.backing], check=True)
+        assert m.sh("cat f g; ls") == "old\nold\nd\nf\ng\n"
+    m.unmount()
+    subprocess.run(["umount", backing], check=True)
+    subprocess.run(["e2fsck", "-fy", m.place / "image"], capture_output=True, check=False)
+    subprocess.run(["mount", "-o", "loop", m.place / "image", backing], check=True)
+    m.start()
+    assert m.sh("cat f g; ls; echo new > f; cat f") == "old\nold\nd\nf\ng\nnew\n"
+
+
+def test_a_tree_whose_making_was_cut_off(mount):
+    """The file of its journal is there, but nothing in it: it is made again, as there is nothing that could be lost."""
+    mount.sh("mkdir ../team")
+    mount.unmount()
+    journal = mount.volume / "trees" / "team" / "journal.db"
+    sound = journal.read_bytes()
+    subprocess.run(["sqlite3", journal, "PRAGMA writable_schema = 1; DELETE FROM sqlite_schema; PRAGMA writable_schema = 0;"
+                    "VACUUM; PRAGMA journal_mode = WAL"], check=True, capture_output=True)
+    mount.start()
+    assert mount.sh("ls ..; echo x > ../team/f; cat ../team/f").split() == [mount.path.name, "team", "x"]
+    assert len(sound) > len(journal.read_bytes()) - 10 * len(sound)
 
 
 def test_a_volume_on_a_read_only_filesystem(small):
@@ -52,15 +84,8 @@ def test_a_volume_on_a_read_only_filesystem(small):
     small.sh("echo three > f; cat f")
 
 
-def test_on_a_loop_mounted_ext4(mounts, place):
-    image, backing = place / "image", place / "backing"
-    backing.mkdir()
-    with open(image, "wb") as f:
-        f.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    if subprocess.run(["mount", "-o", "loop", image, backing], capture_output=True).returncode:
-        pytest.skip("no loop devices here")
-    m = mounts(volume=backing)
+def test_on_a_loop_mounted_ext4(mounts, ext4):
+    m = mounts(volume=ext4[0])
     m.sh("echo one > f; echo two > f; cat f")
     with pytest.raises(OSError) as e:
         (m.path / "big").write_bytes(bytes(range(1, 256)) * (400 << 10))
@@ -98,6 +123,21 @@ def test_an_end_in_the_middle_of_fifty_saves(mount, old):
         before = {f"old {i}\n"} if old else {""}
         f = mount.path / f"f{i}"
         assert not f.exists() and not old or f.read_text() in before | {f"new {i}\n"}
+
+
+def test_a_clean_end_while_fifty_saves_are_closed_but_held(mount):
+    """Children hold them open, so that nothing is published yet when the daemon is asked to end."""
+    held = PENDING.replace("fds[:25]", "fds").replace("    os.close(fd)", "    os.close(os.dup(fd))")
+    mount.sh("for i in $(seq 0 49); do echo old $i > f$i; done")
+    program = mount.popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert program.stdout.readline() == "closed\n"
+    assert [s["state"] for s in mount.tree()["saves"]] == ["closing"] * 50
+    mount.daemon.send_signal(signal.SIGTERM)
+    mount.ended()
+    program.kill()
+    program.wait()
+    mount.start()
+    assert mount.sh("cat $(seq -f f%g 0 49)") == "".join(f"new {i}\n" for i in range(50))
 
 
 def test_a_clean_end_while_many_save(mount):

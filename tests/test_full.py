@@ -142,6 +142,25 @@ def test_the_version_before_stays_whole_after_each_failed_save(small):
         assert small.sh("cmp f kept; ls f@@") == "1\n"
 
 
+@pytest.mark.parametrize("way", [
+    "cp big f", "cp --reflink=auto big f", "fallocate -l 100M f", "cat big > f", "dd if=big of=f bs=64k",
+    """python3 -c 'import os; f = os.open("f", os.O_WRONLY | os.O_TRUNC); os.posix_fallocate(f, 0, 100 << 20)'""",
+    """python3 -c 'import os; f = os.open("f", os.O_RDWR); a = os.open("big", os.O_RDONLY)
+while os.copy_file_range(a, f, 1 << 20): pass'"""])
+def test_a_copy_that_fails_leaves_the_version_before(small, way):
+    small.sh("seq 1000 > f; cp f kept; head -c 9000000 /dev/urandom > big")
+    small.settled("f")
+    used = os.statvfs(small.path)
+    filler = small.backing / "filler"
+    with open(filler, "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, used.f_bavail * used.f_frsize - (5 << 20))
+    assert small.run(way).returncode != 0
+    wait_until(lambda: not small.saves("f"), "the save to end")
+    assert small.sh("cmp f kept; ls f@@") == "1\n"
+    filler.unlink()
+    small.sh("cp big f; cmp big f")
+
+
 def test_what_takes_no_space_goes_on(small):
     small.sh("mkdir d; for i in $(seq 200); do echo $i > f$i; echo $i > d/f$i; done; ln f1 link")
     fill(small)

@@ -295,3 +295,18 @@ def test_a_group_of_then(shared):
     assert as_user(NOBODY, lambda: (d / "f@@/1").read_text()) == "one"
     denied(lambda: (d / "f@@/2").read_text())
     assert as_user(NOBODY, lambda: (d / "f").read_text()) == "two"
+
+
+def test_holes_of_old_versions(mount):
+    """The object of a version may have grown since: what came later is no part of it."""
+    mount.sh("printf text > f; head -c 1000000 /dev/zero | tr '\\0' x >> f")
+    mount.settled("f")
+    with open(mount.path / "f@@" / "1", "rb") as f:
+        assert os.lseek(f.fileno(), 0, os.SEEK_DATA) == 0
+        assert os.lseek(f.fileno(), 0, os.SEEK_HOLE) == os.lseek(f.fileno(), 3, os.SEEK_HOLE) == 4
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            with pytest.raises(OSError) as e:
+                os.lseek(f.fileno(), 4, whence)
+            assert e.value.errno == errno.ENXIO
+    assert (mount.path / "f@@" / "2").stat().st_blocks * 512 >= 1000000
+    assert mount.sh("cp --sparse=always f@@/1 g; cat g; tar cSf - f@@/1 | tar xOf -") == "texttext"

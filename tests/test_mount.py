@@ -4,7 +4,9 @@ import errno
 import os
 import re
 import signal
+import socket
 import sqlite3
+import stat
 import subprocess
 from pathlib import Path
 
@@ -188,6 +190,32 @@ def test_refuses_a_damaged_journal(mount, damage):
     journal.write_bytes(sound)
     mount.start()
     assert len(os.listdir(mount.path)) == 300
+
+
+def test_damage_in_a_large_journal_stops_all_changes(mount):
+    """It is too large to be checked before the mount; what is found later is said, and nothing is written any more."""
+    mount.sh("for i in $(seq 300); do echo $i > f$i; done")
+    mount.unmount()
+    journal = mount.volume / "trees" / mount.path.name / "journal.db"
+    subprocess.run(["sqlite3", journal, "CREATE TABLE pad (x); WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+                    " WHERE i < 400) INSERT INTO pad SELECT randomblob(100000) FROM n; PRAGMA wal_checkpoint(TRUNCATE)"],
+                   check=True, capture_output=True)
+    mount.start()
+    mount.sh("echo one > f1; cat f1")
+    mount.unmount()
+    size = journal.stat().st_size
+    assert size > 33 << 20
+    with open(journal, "r+b") as f:
+        f.seek(size // 2)
+        f.write(b"\xa5" * (1 << 20))
+    mount.start()
+    wait_until(lambda: "no more changes" in mount.daemon_log(), "the damage to be found", 20)
+    assert "damaged" in mount.daemon_log() and "no more changes are taken" in mount.daemon_log()
+    done = mount.run("echo two > f2")
+    assert "Structure needs cleaning" in done.stderr
+    assert mount.sh("cat f1") == "one\n"
+    mount.unmount()
+    subprocess.run(["rm", "-rf", mount.volume], check=True)
 
 
 def test_refuses_a_damaged_volume_database(mount):
@@ -414,6 +442,41 @@ def test_the_users_tree_stays_removed(mount):
     assert trees(mount) == ["other"]
 
 
+def test_the_listing_of_the_root_goes_on_while_trees_go(mount):
+    names = [f"tree{i:03}" for i in range(120)]
+    mount.sh('cd .. && mkdir "$@"', *names)
+    seen = []
+    with os.scandir(mount.root) as entries:
+        for entry in entries:
+            seen.append(entry.name)
+            if entry.name != mount.path.name:
+                os.rmdir(mount.root / entry.name)
+    assert sorted(seen) == sorted([*names, mount.path.name])
+    assert trees(mount) == [mount.path.name]
+
+
+def test_removed_trees_cost_nothing(mount):
+    def descriptors():
+        return len(os.listdir(f"/proc/{mount.daemon.pid}/fd"))
+
+    before = descriptors()
+    for i in range(30):
+        mount.sh("mkdir ../team; echo $1 > ../team/f; cat ../team/f; rm ../team/f; rmdir ../team", str(i))
+    wait_until(lambda: descriptors() <= before + 2, "the removed trees to be closed", 20)
+    mount.sh("mkdir ../team; echo x > ../team/f; cat ../team/f")
+
+
+def test_a_file_that_is_open_in_a_removed_tree(mount):
+    mount.sh("mkdir ../team; echo text > ../team/f")
+    with open(mount.root / "team" / "f", "r+") as f:
+        mount.sh("rm ../team/f; rmdir ../team; mkdir ../team; echo other > ../team/f")
+        assert f.read() == "text\n"
+        f.write("more\n")
+    assert mount.sh("cat ../team/f") == "other\n"
+    mount.remount()
+    assert mount.sh("cat ../team/f") == "other\n"
+
+
 def test_nothing_but_trees_is_made_in_the_root(mount):
     root, f = mount.root, mount.path / "f"
     f.write_text("x")
@@ -540,16 +603,46 @@ def test_from_fstab(idle, options, expected, unmount):
     os.close(pidfd)
 
 
+def test_the_daemon_in_the_background_logs_to_syslog(idle):
+    if os.path.exists("/dev/log"):
+        pytest.skip("a syslog daemon is running")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind("/dev/log")
+        try:
+            log.settimeout(20)
+            assert mount_command(idle.volume, idle.root).returncode == 0
+            said = ""
+            while f"{idle.volume} is mounted on {idle.root}" not in said:
+                said = log.recv(4096).decode()
+        finally:
+            subprocess.run([BIN, "unmount", idle.root], check=True)
+            os.unlink("/dev/log")
+    assert "intactfs[" in said
+
+
+def test_max_read(mounts):
+    m = mounts("max_read=16384")
+    m.sh("head -c 1000000 /dev/zero | tr '\\0' x > f; md5sum f; head -c 1000000 /dev/zero | tr '\\0' x | cmp - f")
+    assert mount_command("-o", "max_read=lots", m.place / "v", m.place).returncode == 2
+
+
 def test_findmnt_names_it(mount):
     said = subprocess.run(["findmnt", "-no", "FSTYPE,SOURCE", mount.root], capture_output=True, text=True).stdout
     assert said.split() == ["fuse.intactfs", str(mount.volume)]
 
 
 @pytest.fixture
-def ordinary(mounts):
+def ordinary(mounts, place):
+    device = None
     if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
-        pytest.skip("/dev/fuse is closed to ordinary users here")
-    return mounts(user=NOBODY)
+        device = place / "fuse"
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+        device.chmod(0o666)
+        if subprocess.run(["mount", "--bind", device, "/dev/fuse"], capture_output=True).returncode:
+            pytest.skip("/dev/fuse is closed to ordinary users here, and cannot be opened to them")
+    yield mounts(user=NOBODY)
+    if device:
+        subprocess.run(["umount", "-l", "/dev/fuse"], check=True)
 
 
 def test_an_ordinary_user_mounts(ordinary):

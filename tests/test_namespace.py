@@ -790,7 +790,14 @@ def test_reads_and_writes_as_on_a_plain_directory(mount, plain):
     assert (plain / "f").read_bytes() == (mount.path / "f").read_bytes()
 
 
-def test_synchronous_and_direct_writes(mount):
+def test_direct_io(mount):
+    mount.sh("dd if=/dev/zero bs=64k count=4 2> /dev/null | tr '\\0' x | dd of=f oflag=direct bs=64k iflag=fullblock")
+    assert mount.sh("wc -c < f; dd if=f iflag=direct bs=4096 2> /dev/null | tr -d x | wc -c").split() == [str(4 << 16), "0"]
+    mount.settled("f")
+    assert mount.versions("f")[1] == b"x" * (4 << 16)
+
+
+def test_synchronous_writes(mount):
     for flags in (os.O_SYNC, os.O_DSYNC):
         fd = os.open(mount.path / "f", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o644)
         os.write(fd, b"text")

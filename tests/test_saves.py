@@ -91,6 +91,21 @@ def test_a_save_is_seen_by_the_same_process(mount):
         assert f.read_text() == f"{i}" * (1 + i % 50)
 
 
+def test_a_large_save_that_is_being_published_is_waited_for(mount):
+    """Comparing it with the version before takes a while; by the same thread, by another process."""
+    for i in range(4):
+        data = b"%d" % (i // 2) * (64 << 20)
+        with open(mount.path / "f", "wb") as f:
+            f.write(data)
+            f.truncate(len(data))
+        if i % 2:
+            with open(mount.path / "f", "rb") as f:
+                assert f.read() == data
+        else:
+            assert mount.sh("head -c 1 f; tail -c 1 f; wc -c < f").split() == [f"{i // 2}" * 2 + f"{len(data)}"]
+    assert len(mount.versions("f")) == 2
+
+
 def test_a_truncation_is_seen_by_the_next_command(mount):
     mount.sh("""i=0
         while [ $i -lt 300 ]; do

@@ -123,8 +123,8 @@ const struct command command_log = {
 	.summary = "Show the versions of a file, or the operations in a directory or tree",
 	.help = "Newest first. A deleted file still has its history.\n"
 		"\n"
-		"  mark    blind: the saver had seen no version of the file\n"
-		"          over: it went on top of a version that the saver had not seen\n"
+		"  mark    blind: it replaced a version without having started from any\n"
+		"          over: it started from an older version than the one that it replaced\n"
 		"          aside: it never was what readers saw: the saver was killed in the middle\n"
 		"          (kind interrupted), or others had removed the file\n"
 		"  path    where it was, when that was another name; what it came from\n"

@@ -9,8 +9,16 @@
 #define COPY_LIMIT_MIB	 64
 #define COPY_LIMIT_MAX	 (1 << 20)
 
-enum option_use { USE_FUSE, USE_NONE, USE_RO, USE_RW, USE_TURN_WAIT, USE_DURABLE, USE_COPY_LIMIT,
-	USE_MAX_READ };
+enum option_use {
+	USE_FUSE,
+	USE_NONE,
+	USE_RO,
+	USE_RW,
+	USE_TURN_WAIT,
+	USE_DURABLE,
+	USE_COPY_LIMIT,
+	USE_MAX_READ
+};
 
 /*
  * All options there are. Those for FUSE are the ones that libfuse 3.14 knows: it would stop at

@@ -261,7 +261,7 @@ const struct command command_status = {
 		"shown.\n"
 		"\n"
 		"  operations  changes recorded in the tree's journal\n"
-		"  blind       versions that went over one that their saver had not seen\n"
+		"  blind       versions that replaced one from which they had not started\n"
 		"\n"
 		"  --json      An object; without MOUNTPOINT an array of them\n",
 	.takes = "j",
