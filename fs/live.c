@@ -235,6 +235,33 @@ int live_edit_begin(struct live *live, int64_t offset, uid_t uid)
 	return err;
 }
 
+bool live_set_times(struct node *node, int64_t mtime_ns)
+{
+	struct file *file = node->file;
+	struct live *live;
+	bool taken, over;
+
+	lock_take(&file->lock);
+	live = node->kind == NODE_LIVE ? node->live : NULL;
+	if (live)
+		live->settlers++;
+	lock_drop(&file->lock);
+	if (!live)
+		return false;
+	/* A settling that has begun does not look at it any more: its end is waited for. */
+	lock_take(&live->io_lock);
+	lock_take(&file->lock);
+	taken = node->kind == NODE_LIVE && node->live == live;
+	if (taken)
+		live->mtime_ns = mtime_ns;
+	over = --live->settlers == 0 && node->live != live;
+	lock_drop(&file->lock);
+	lock_drop(&live->io_lock);
+	if (over)
+		live_free(live);
+	return taken;
+}
+
 int live_truncate(struct live *live, int64_t size_bytes, uid_t uid)
 {
 	int err;

@@ -424,8 +424,10 @@ static bool check_mountpoint(const char *path, char **ret_absolute)
 
 	*ret_absolute = realpath(path, NULL);
 	if (!*ret_absolute || stat(*ret_absolute, &st) != 0) {
-		fprintf(stderr, "intactfs: %s: %s; make the mount point first (mkdir)\n", path,
-			strerror(errno));
+		fprintf(stderr, "intactfs: %s: %s; %s\n", path, strerror(errno),
+			errno == ENOTCONN ? "the daemon that served it is gone: unmount it first "
+					    "(intactfs unmount)"
+					  : "make the mount point first (mkdir)");
 		return false;
 	}
 	if (!S_ISDIR(st.st_mode)) {

@@ -108,14 +108,26 @@ int64_t ops_lineage(struct file *file)
 
 static bool wants_publishing(const struct save *save, bool written)
 {
+	if (save->state == SAVE_PUBLISHING)
+		return true; /* its end is waited for */
 	if (save->state != SAVE_CLOSING && save->state != SAVE_STAGED)
 		return false;
 	return save->state == SAVE_CLOSING || save->flushed_ms ||
 	       (written && save->written && !save->sealed);
 }
 
+static bool is_writers(struct save *save, const struct process *process)
+{
+	bool is;
+
+	lock_take(&save->file->lock);
+	is = save_is_writers_locked(save, process);
+	lock_drop(&save->file->lock);
+	return is;
+}
+
 /* Each save is looked at once: what goes on being written meanwhile is the next version's. */
-bool ops_publish_closed(struct file *file, bool written)
+bool ops_publish_closed(struct file *file, bool written, const struct process *by)
 {
 	struct save *saves[SAVES_MAX], *save;
 	size_t count = 0;
@@ -128,7 +140,8 @@ bool ops_publish_closed(struct file *file, bool written)
 	}
 	lock_drop(&file->lock);
 	for (size_t i = 0; i < count; i++) {
-		save_snapshot(saves[i]);
+		if (!by || is_writers(saves[i], by) || !save_is_held(saves[i]))
+			save_snapshot(saves[i]);
 		save_unref(saves[i]);
 	}
 	return count > 0;

@@ -57,9 +57,9 @@ void ops_entry_locked(struct node *node, bool busy, struct fuse_entry_param *ret
 void ops_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry, struct node *node);
 double ops_attr_timeout_locked(struct node *node);
 
-/* Publishes what was closed of a file whose name is about to change; with written, also what was not closed yet. True when
- * something was. */
-bool ops_publish_closed(struct file *file, bool written);
+/* Publishes what was closed of a file whose name is about to change; with written, also what was not closed yet. by: only what
+ * the process wrote, or what nobody has open any more who wrote it. True when there was something. */
+bool ops_publish_closed(struct file *file, bool written, const struct process *by);
 /* The attributes that the kernel has of the file's other nodes are out of date. No lock is held. */
 void ops_tell_others(struct file *file, struct node *except);
 /* The save that the thread is to be sent to: its own, or a new reservation, with the turn when that is free. Takes no lock over; false: no

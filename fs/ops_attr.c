@@ -161,7 +161,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	if (sent)
 		return truncate_head(req, node, size_bytes);
 	/* So that it finds no save of its own that is over in a moment. */
-	ops_publish_closed(node->file, false);
+	ops_publish_closed(node->file, false, NULL);
 	return ops_reserve(req, node, &process) ? -ESTALE : -ENOMEM;
 }
 
@@ -209,22 +209,19 @@ static struct attr_change change_of(const struct stat *attr, int to_set)
 static bool set_time_of_content(struct node *node, int64_t mtime_ns)
 {
 	struct save *save = NULL;
-	bool taken = false;
+	bool taken;
 
 	lock_take(&node->file->lock);
 	if (node->kind == NODE_STAGED && node->save && node->save->state != SAVE_RESERVED &&
 		(node->save->written || node->save->truncated || node->save->created))
 		save = save_ref(node->save);
-	if (node->kind == NODE_LIVE && node->live) {
-		node->live->mtime_ns = mtime_ns;
-		taken = true;
-	}
 	lock_drop(&node->file->lock);
 	if (!save)
-		return taken;
-	save_set_times(save, mtime_ns);
+		return live_set_times(node, mtime_ns);
+	taken = save_set_times(save, mtime_ns);
 	save_unref(save);
-	return true;
+	/* It may have gone live meanwhile. */
+	return taken || live_set_times(node, mtime_ns);
 }
 
 static int change_attributes(fuse_req_t req, struct node *node, struct attr_change change)

@@ -66,6 +66,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 {
 	struct handle *handle = handle_of(fi);
 	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+	/* Once it is answered, the handle may be released. */
+	bool old_version = handle->version_object != 0;
 	int fd, err = reading_fd(handle, &fd);
 
 	(void)ino;
@@ -79,13 +81,13 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	}
 	if ((int64_t)size > handle->limit_bytes - offset)
 		buf.buf[0].size = (size_t)(handle->limit_bytes - offset);
-	if (handle->version_object)
+	if (old_version)
 		ops_versions_hold();
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
 	buf.buf[0].fd = fd;
 	buf.buf[0].pos = offset;
 	fuse_reply_data(req, &buf, 0);
-	if (handle->version_object)
+	if (old_version)
 		ops_versions_release();
 }
 
@@ -124,15 +126,16 @@ static bool is_let_go(struct save *save, const struct process *process)
 }
 
 /* A writer that is killed leaves what it did not close as half of a save; the next close by a writer tells otherwise. Of a new or empty
- * file, what was written is all there is, and is kept. */
+ * file, what was written is all there is, and is shown. */
 static bool is_interrupted(struct save *save, const struct process *process)
 {
 	bool killed = process->exiting && thread_is_killed(process->tid);
 
 	lock_take(&save->file->lock);
-	if (save_is_writers_locked(save, process))
-		save->interrupted =
-			killed && !save->stream_candidate && (save->dirty || !save->closed_ms);
+	if (save_is_writers_locked(save, process)) {
+		save->interrupted = killed && (save->dirty || !save->closed_ms);
+		save->aside = save->interrupted && !save->stream_candidate;
+	}
 	killed = save->interrupted;
 	lock_drop(&save->file->lock);
 	return killed;

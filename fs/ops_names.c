@@ -479,6 +479,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
 	struct file *dir = ops_directory(req, parent), *file;
+	struct process process;
 	struct actor actor;
 	int err;
 
@@ -489,8 +490,10 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	ops_publish_closed(file, true);
-	request_actor(req, &actor);
+	request_process(req, &process);
+	actor_get(&actor, &process, fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid);
+	/* Who links what it writes means that; others do not mean half of it. */
+	ops_publish_closed(file, true, &process);
 	err = namespace_link(file, dir, name, &actor);
 	if (err) {
 		fuse_reply_err(req, -err);
@@ -514,7 +517,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (tree_lookup(dir, name, &file, NULL) != 1)
 		file = NULL;
 	if (file)
-		ops_publish_closed(file, false);
+		ops_publish_closed(file, false, NULL);
 	request_actor(req, &actor);
 	err = remove(dir, name, &actor);
 	if (err == -ENOENT && is_history(dir, name))
@@ -546,7 +549,7 @@ static void publish_named(struct file *dir, const char *name, bool written)
 	if (tree_lookup(dir, name, &file, NULL) != 1)
 		return;
 	if (S_ISREG(file->attr.mode))
-		ops_publish_closed(file, written);
+		ops_publish_closed(file, written, NULL);
 	file_unref(file);
 }
 

@@ -113,8 +113,10 @@ static int publish(
 				.size_bytes = save->size_bytes,
 				.blocks = save->blocks,
 				.hash = save->hash},
-			.kind = save->interrupted ? "interrupted" : "save",
-			.aside = save->interrupted,
+			.kind = save->interrupted ? "interrupted"
+				: how == HOW_LIVE ? "stream"
+						  : "save",
+			.aside = save->aside,
 			.basis = save->basis,
 			.actor = save->actor,
 			.mtime_ns = save->mtime_ns,
@@ -128,7 +130,7 @@ static int publish(
 	};
 	if (live)
 		publishing->publish.live = live->object;
-	if (!save->interrupted && equals_head(save, file))
+	if (!save->aside && equals_head(save, file))
 		publishing->publish.equals = file_attr(file).content.id;
 	return publish_commit(&publishing->publish);
 }
@@ -183,7 +185,7 @@ static bool is_cut_off(struct save *save)
 {
 	struct stat st;
 
-	return save->interrupted && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
+	return save->aside && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
 }
 
 int save_publish(struct save *save)
@@ -207,7 +209,7 @@ int save_publish(struct save *save)
 		save_unref(save);
 		return 0;
 	}
-	if (save->interrupted)
+	if (save->aside)
 		log_info("tree %s: a save by %s (%s, process %d) was interrupted: it is in the "
 			 "history",
 			save->file->tree->info.name, save->actor.user, save->actor.program,

@@ -403,12 +403,21 @@ int save_allocate(struct save *save, int mode, int64_t offset, int64_t length, u
 	return err;
 }
 
-void save_set_times(struct save *save, int64_t mtime_ns)
+bool save_set_times(struct save *save, int64_t mtime_ns)
 {
+	bool open;
+
+	/* A publish that has begun does not look at it any more: its end is waited for. */
+	lock_take(&save->io_lock);
 	lock_take(&save->file->lock);
-	save->times_set = true;
-	save->mtime_ns = mtime_ns;
+	open = save->state == SAVE_STAGED || save->state == SAVE_CLOSING;
+	if (open) {
+		save->times_set = true;
+		save->mtime_ns = mtime_ns;
+	}
 	lock_drop(&save->file->lock);
+	lock_drop(&save->io_lock);
+	return open;
 }
 
 /* Size, hash and time as they are now. io_lock is held. */
@@ -463,7 +472,7 @@ int save_close(struct save *save, bool sync)
 	if (closing && !err && save->state == SAVE_STAGED) {
 		save->state = SAVE_CLOSING;
 		save->synced = sync;
-		save->interrupted = false;
+		save->interrupted = save->aside = false;
 		save->closed_ms = time_mono_ms();
 		save_set_timer(save, save->closed_ms + STREAM_MS);
 	}
@@ -514,8 +523,7 @@ void save_flushed(struct save *save)
 	lock_drop(&save->file->lock);
 }
 
-/* Whether somebody who wrote to it still has it open for writing: then it is not whole yet. */
-static bool is_held(struct save *save)
+bool save_is_held(struct save *save)
 {
 	struct process holders[WRITERS_MAX + 1];
 	unsigned count;
@@ -558,7 +566,7 @@ static void on_due(struct work *work)
 	synced = save->synced;
 	lock_drop(&save->file->lock);
 	/* The next close of a descriptor sets the timer anew. */
-	if (what == SNAPSHOT && !synced && is_held(save))
+	if (what == SNAPSHOT && !synced && save_is_held(save))
 		what = NOTHING;
 	if (what == ABANDON)
 		save_abandon(save);

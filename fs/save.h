@@ -57,6 +57,7 @@ struct save {
 	unsigned other_count; /* ever */
 	pid_t last_writer;    /* atomic; a thread */
 	bool interrupted;     /* who closed it last was killed in the middle of it */
+	bool aside;	      /* and there is a version to keep instead */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
 	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */
@@ -125,12 +126,15 @@ int save_edit_begin(struct save *save, int *ret_fd);
 void save_edit_end(struct save *save, bool changed, uid_t uid);
 /* One of these could not be done at offset. For want of space, or by an I/O error, it leaves no whole content. */
 void save_failed(struct save *save, int err, int64_t offset);
-void save_set_times(struct save *save, int64_t mtime_ns);
+/* False when it is published by now. */
+bool save_set_times(struct save *save, int64_t mtime_ns);
 
 /* The thread writes to it: its process is remembered. */
 void save_note_writer(struct save *save, pid_t tid);
 /* Whether the process is the saver's, or wrote to it. file->lock is held. */
 bool save_is_writers_locked(const struct save *save, const struct process *process);
+/* Whether somebody who wrote to it still has it open for writing: then it is not whole yet. */
+bool save_is_held(struct save *save);
 /* Somebody closed it: what waits for those who still write to it looks again. */
 void save_flushed(struct save *save);
 /* The first of the two moments. Nothing happens when nothing was written since the last. */
@@ -186,6 +190,8 @@ bool live_wanted(struct file *file, int open_flags);
 int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind);
 ssize_t live_write(
 	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid);
+/* False when the node is not live any more. */
+bool live_set_times(struct node *node, int64_t mtime_ns);
 int live_truncate(struct live *live, int64_t size_bytes, uid_t uid);
 int live_allocate(struct live *live, int mode, int64_t offset, int64_t length, uid_t uid);
 /* Before the bytes from offset on are changed by other means. */

@@ -6,18 +6,9 @@
 #include "journal/base.h"
 
 static const char *const live_patterns[] = {
-	"*.db",
-	"*.db3",
-	"*.sqlite*",
-	"*-wal",
-	"*-shm",
-	"*-journal",
-	"*.mdb", /* databases */
-	"*.img",
-	"*.qcow2",
-	"*.vdi",
-	"*.vmdk", /* disk images */
-	"*.log",
+	"*.db", "*.db3", "*.sqlite*", "*-wal", "*-shm", "*-journal", "*.mdb", /* databases */
+	"*.img", "*.qcow2", "*.vdi", "*.vmdk",				      /* disk images */
+	"*.log", ".*.sw?", /* what an editor writes for another one, and for after a crash */
 };
 
 /* Sources: https://www.sqlite.org/fileformat.html, magic(5) of file(1), and the headers of Berkeley DB (db_page.h), GDBM

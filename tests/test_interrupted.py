@@ -135,6 +135,7 @@ def test_what_was_written_of_a_new_file_is_kept(mount):
     job.wait(20)
     mount.settled("new")
     assert mount.sh("cat new") == "part"
+    assert [(e["kind"], e["verdict"]) for e in mount.log("new")] == [("interrupted", "next")]
 
 
 @pytest.mark.parametrize("end", ["", "os._exit(1)", "sys.exit(3)", "signal.signal(2, lambda *_: os._exit(0)); os.kill(os.getpid(), 2)",

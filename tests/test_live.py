@@ -165,3 +165,22 @@ def test_it_comes_back_after_a_crash(mount):
         os.close(fd)
     mount.start()
     assert mount.sh("cat f.db") == "onetwo"
+
+
+def test_reading_the_history_does_not_hold_up_who_overwrites(mount, soak):
+    """Readers of old versions that come and go, and writers that move versions out of their way."""
+    mount.sh("echo v1 > f; echo v2 > f; head -c 8192 /dev/zero > x.db")
+    mount.settled("x.db")
+    readers = [mount.popen([sys.executable, "-c", """
+import os, sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for name in ("f@@/1", "f", "x.db@@/1"):
+        with open(name, "rb") as f:
+            f.read()""", str(soak)]) for _ in range(3)]
+    writes = 0
+    while any(r.poll() is None for r in readers):
+        mount.sh("""python3 -c 'f = open("x.db", "r+b"); f.write(b"hello"); f.close()'""", timeout=20)
+        writes += 1
+    assert [r.wait() for r in readers] == [0] * 3
+    assert mount.sh("head -c 6 x.db; cat f@@/1") == "hello\0v1\n"

@@ -809,3 +809,40 @@ def test_synchronous_writes(mount):
     os.fsync(d)
     libc.syncfs(d)
     os.close(d)
+
+
+CLOSES = {
+    "write": 'f = open(p, "wb"); f.write(b"x" * 20000); f.close()',
+    "overwrite": 'f = open("one", "wb"); f.write(b"%d" % i); f.close(); p = "one"',
+    "append": 'f = open("two", "ab"); f.write(b"x" * 100); f.close(); p = "two"',
+    "in place": 'f = open("two", "r+b" if i else "wb"); f.write(b"%d" % i); f.close(); p = "two"',
+    "rename": 'f = open("tmp", "wb"); f.write(b"x" * 20000); f.close()',
+}
+
+
+@pytest.mark.parametrize("how", CLOSES)
+def test_times_that_are_set_right_after_a_close_stay(mount, how):
+    after = 'os.rename("tmp", p); ' if how == "rename" else ""
+    q = '"tmp"' if how == "rename" else "p"
+    mount.sh(f"""python3 - <<'END'
+import os
+wrong = 0
+for i in range(150):
+    p = "t%d" % i
+    {CLOSES[how]}
+    os.utime({q}, ns=(10**18, 10**18 + i))
+    {after}wrong += os.stat(p).st_mtime_ns != 10**18 + i
+assert not wrong, wrong
+END""")
+    mount.remount()
+    path = {"write": "t7", "rename": "t7", "overwrite": "one"}.get(how, "two")
+    assert (mount.path / path).stat().st_mtime_ns == 10**18 + (7 if path == "t7" else 149)
+
+
+def test_rsync_keeps_the_times_of_all_files(mount, plain):
+    for i in range(200):
+        (plain / f"f{i}").write_bytes(b"x" * (i * 100))
+        os.utime(plain / f"f{i}", ns=(10**18, 10**18 + i * 1000))
+    mount.sh("rsync -a $1/ copy/; rsync -a --inplace $1/ copy2/; cp -a $1 copy3", plain)
+    for copy in ("copy", "copy2", "copy3"):
+        assert mount.sh("rsync -ani $1/ $2/", plain, copy) == ""

@@ -551,6 +551,16 @@ def test_chmod_during_a_save(mount):
     assert mount.sh("stat -c %a f") == "600\n"
 
 
+def test_a_link_by_others_during_a_save_shows_no_half(mount):
+    mount.sh("echo old > f")
+    mount.settled("f")
+    job = mount.popen("exec 3> f; echo half >&3; echo go; read line; echo more >&3", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert job.stdout.readline() == "go\n"
+    assert mount.sh("ln f g; cat f g") == "old\nold\n"
+    job.communicate("\n", timeout=20)
+    assert mount.sh("cat f g") == "half\nmore\n" * 2
+
+
 def test_unlink_during_a_save(mount):
     f = mount.path / "f"
     f.write_text("old")

@@ -6,6 +6,7 @@
 
 #include "tools/cli.h"
 #include "tools/place.h"
+#include "tools/print.h"
 
 extern char **environ;
 
@@ -19,7 +20,9 @@ static int run_diff_program(const char *old_path, const char *new_path)
 {
 	autofree char *old_operand = operand(old_path);
 	autofree char *new_operand = operand(new_path);
-	const char *argv[] = {"diff", "-u", "--label", old_path, "--label", new_path, "--",
+	autofree char *old_label = cli_format("%s", print_clean(old_path));
+	autofree char *new_label = cli_format("%s", print_clean(new_path));
+	const char *argv[] = {"diff", "-u", "--label", old_label, "--label", new_label, "--",
 		old_operand, new_operand, NULL};
 	pid_t pid;
 	int status;

@@ -77,7 +77,8 @@ static char *find_users(const char *mountpoint)
 	while (proc && (entry = readdir(proc)) && count <= USERS_MAX) {
 		autoclose int fd = -1;
 
-		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name))
+		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
+			atoi(entry->d_name) == getpid())
 			continue;
 		fd = openat(dirfd(proc), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0 || !process_uses(fd, mountpoint))
