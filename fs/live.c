@@ -17,6 +17,8 @@
 
 /* Names of a file that are looked at. */
 #define NAMES_MAX 8
+/* What is written under a lock is made a version at each unlock, unless it is larger: then at the last close. */
+#define LOCKED_VERSION_BYTES (1 << 20)
 
 struct live *live_new(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
@@ -68,13 +70,13 @@ static int open_object(struct live *live, const struct content *head)
 	return err;
 }
 
-static bool has_live_name(struct file *file)
+static bool has_name(struct file *file, bool (*matches)(const char *name))
 {
 	struct file_name names[NAMES_MAX];
 	size_t count = file_names(file, names, NAMES_MAX);
 
 	for (size_t i = 0; i < count && i < NAMES_MAX; i++)
-		if (policy_is_live(names[i].name.bytes))
+		if (matches(names[i].name.bytes))
 			return true;
 	return false;
 }
@@ -92,11 +94,23 @@ static bool begins_as_database(struct file *file, const struct content *head)
 	return n > 0 && policy_is_database(magic, (size_t)n);
 }
 
+static bool is_locked_in_place(struct file *file)
+{
+	bool locked;
+
+	lock_take(&file->lock);
+	locked = file->locks_in_place;
+	lock_drop(&file->lock);
+	return locked;
+}
+
 bool live_wanted(struct file *file, int open_flags)
 {
 	struct content head = file_attr(file).content;
 
-	if (has_live_name(file))
+	if (has_name(file, policy_is_live))
+		return true;
+	if (!(open_flags & O_TRUNC) && is_locked_in_place(file))
 		return true;
 	/* What is written anew as a whole needs no copy, and is nobody's database yet. */
 	if (open_flags & O_TRUNC || !head.id)
@@ -114,6 +128,16 @@ static bool join_locked(struct node *node, const char *kind)
 	if (strcmp(node->live->kind, "append") == 0)
 		node->live->kind = kind;
 	return true;
+}
+
+static bool is_superseded(struct node *node)
+{
+	bool superseded;
+
+	lock_take(&node->file->lock);
+	superseded = node->superseded;
+	lock_drop(&node->file->lock);
+	return superseded;
 }
 
 int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
@@ -156,10 +180,13 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry, const
 		live_free(live);
 		return err;
 	}
-	err = version_set_live(file, live->object);
+	err = version_set_live(file, live->object, false);
+	/* Another one went live at the same time, and is the head; or was it, and has writers still. */
+	if (err == -EBUSY && !is_superseded(node))
+		err = version_set_live(file, live->object, true);
 	if (err)
 		live_release(node);
-	return err;
+	return err == -EBUSY ? -ESTALE : err;
 }
 
 /* io_lock is held. */
@@ -182,9 +209,10 @@ static int preserve(struct live *live, int64_t offset)
 	return 0;
 }
 
-static void mark_written(struct live *live, uid_t uid)
+static void mark_written(struct live *live, const void *by, uid_t uid)
 {
 	lock_take(&live->node->file->lock);
+	live->by = live->written && live->by != by ? NULL : by;
 	live->mtime_ns = time_now_ns();
 	live->written = true;
 	if (uid != 0)
@@ -192,8 +220,8 @@ static void mark_written(struct live *live, uid_t uid)
 	lock_drop(&live->node->file->lock);
 }
 
-ssize_t live_write(
-	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid)
+ssize_t live_write(struct live *live, const void *by, const char *data, size_t bytes,
+	int64_t offset, bool append, uid_t uid)
 {
 	struct stat st;
 	size_t done = 0;
@@ -219,7 +247,7 @@ ssize_t live_write(
 	if (err && append && done > 0 && ftruncate(live->fd, offset) == 0)
 		done = 0;
 	if (done > 0)
-		mark_written(live, uid);
+		mark_written(live, by, uid);
 	lock_drop(&live->io_lock);
 	return done > 0 ? (ssize_t)done : err;
 }
@@ -230,50 +258,52 @@ int live_edit_begin(struct live *live, int64_t offset, uid_t uid)
 
 	lock_take(&live->io_lock);
 	err = preserve(live, offset);
-	mark_written(live, uid);
+	mark_written(live, NULL, uid);
 	lock_drop(&live->io_lock);
 	return err;
+}
+
+/* The live file of the node, which stays until unpin(); NULL when there is none. */
+static struct live *pin(struct node *node)
+{
+	struct live *live;
+
+	lock_take(&node->file->lock);
+	live = node->kind == NODE_LIVE ? node->live : NULL;
+	if (live)
+		live->settlers++;
+	lock_drop(&node->file->lock);
+	return live;
+}
+
+static void unpin(struct node *node, struct live *live)
+{
+	bool over;
+
+	lock_take(&node->file->lock);
+	over = --live->settlers == 0 && node->live != live;
+	lock_drop(&node->file->lock);
+	if (over)
+		live_free(live);
 }
 
 bool live_set_times(struct node *node, int64_t mtime_ns)
 {
-	struct file *file = node->file;
-	struct live *live;
-	bool taken, over;
+	struct live *live = pin(node);
+	bool taken;
 
-	lock_take(&file->lock);
-	live = node->kind == NODE_LIVE ? node->live : NULL;
-	if (live)
-		live->settlers++;
-	lock_drop(&file->lock);
 	if (!live)
 		return false;
 	/* A settling that has begun does not look at it any more: its end is waited for. */
 	lock_take(&live->io_lock);
-	lock_take(&file->lock);
+	lock_take(&node->file->lock);
 	taken = node->kind == NODE_LIVE && node->live == live;
 	if (taken)
 		live->mtime_ns = mtime_ns;
-	over = --live->settlers == 0 && node->live != live;
-	lock_drop(&file->lock);
+	lock_drop(&node->file->lock);
 	lock_drop(&live->io_lock);
-	if (over)
-		live_free(live);
+	unpin(node, live);
 	return taken;
-}
-
-int live_truncate(struct live *live, int64_t size_bytes, uid_t uid)
-{
-	int err;
-
-	lock_take(&live->io_lock);
-	err = preserve(live, size_bytes);
-	if (!err && ftruncate(live->fd, size_bytes) != 0)
-		err = -errno;
-	if (!err)
-		mark_written(live, uid);
-	lock_drop(&live->io_lock);
-	return err;
 }
 
 int live_allocate(struct live *live, int mode, int64_t offset, int64_t length, uid_t uid)
@@ -300,19 +330,21 @@ void live_stat_locked(struct live *live, struct stat *stat)
 struct settling {
 	struct publish publish;
 	struct live *live;
+	bool keep;
 };
 
 /* In the apply step, with file->lock: the file has settled, unless somebody opened it for writing meanwhile. */
 static void on_settled(struct publish *publish)
 {
-	struct live *live = container_of(publish, struct settling, publish)->live;
+	struct settling *settling = container_of(publish, struct settling, publish);
+	struct live *live = settling->live;
 	struct node *node = live->node;
 	struct file *file = node->file;
 	bool named = publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_UNCHANGED;
 
 	if (publish->outcome == PUBLISH_VERSION && file->head != node)
 		node_supersede_locked(file, &publish->before);
-	if (live->writers > 0)
+	if (live->writers > 0 || settling->keep)
 		return;
 	node->live = NULL;
 	node->kind = NODE_SETTLED;
@@ -322,7 +354,8 @@ static void on_settled(struct publish *publish)
 	node->mtime_ns = live->mtime_ns;
 }
 
-static int settle(struct live *live)
+/* keep: it goes on living on its object. */
+static int settle(struct live *live, bool keep)
 {
 	struct file *file = live->node->file;
 	struct content head = file_attr(file).content;
@@ -336,9 +369,11 @@ static int settle(struct live *live)
 			.mtime_ns = live->mtime_ns,
 			.changes_content = live->written,
 			.clear_setid = live->clear_setid,
+			.live = keep ? live->object : 0,
 			.staged = live->staged,
 			.applied = on_settled},
 		.live = live,
+		.keep = keep,
 	};
 	struct publish *publish = &settling.publish;
 	struct stat st;
@@ -363,6 +398,9 @@ static int settle(struct live *live)
 		live->named_bytes = st.st_size;
 	}
 	live->basis = (struct basis){"own", publish->row.content.id, publish->number};
+	lock_take(&file->lock);
+	live->written = false;
+	lock_drop(&file->lock);
 	return 0;
 }
 
@@ -388,7 +426,7 @@ static int settle_held(struct live *live)
 	lock_drop(&file->lock);
 	if (!mine)
 		return 0;
-	err = settle(live);
+	err = settle(live, false);
 	if (err) {
 		log_error("tree %s: a live file cannot be settled: %s; the next mount does it",
 			file->tree->info.name, strerror(-err));
@@ -399,7 +437,7 @@ static int settle_held(struct live *live)
 	mine = node->live == live;
 	lock_drop(&file->lock);
 	if (mine)
-		return version_set_live(file, live->object);
+		return version_set_live(file, live->object, true);
 	if (live->named)
 		return 0;
 	/* Its row, if it has one, says that it goes: it was unlinked, or what versions named of it was moved away. */
@@ -407,6 +445,83 @@ static int settle_held(struct live *live)
 		object_unstage(&file->tree->journal->objects, live->object);
 	garbage_release(file->tree->journal, live->object);
 	return 0;
+}
+
+/* What nobody names yet becomes a version. io_lock is held. */
+static int keep_held(struct live *live)
+{
+	struct file *file = live->node->file;
+	bool wanted;
+	int err;
+
+	lock_take(&file->lock);
+	wanted = live->written && file->attr.nlink > 0;
+	lock_drop(&file->lock);
+	if (!wanted || has_name(file, policy_is_scratch))
+		return 0;
+	err = settle(live, true);
+	if (!err)
+		place_object(live);
+	return err;
+}
+
+int live_keep(struct node *node)
+{
+	struct live *live = pin(node);
+	int err;
+
+	if (!live)
+		return 0;
+	lock_take(&live->io_lock);
+	err = keep_held(live);
+	lock_drop(&live->io_lock);
+	unpin(node, live);
+	return err;
+}
+
+int live_truncate(struct live *live, const void *by, int64_t size_bytes, uid_t uid)
+{
+	struct file *file = live->node->file;
+	struct stat st;
+	bool cuts;
+	int err = 0;
+
+	lock_take(&live->io_lock);
+	lock_take(&file->lock);
+	/* Who wrote it all and cuts off the rest goes on with its own; "> file" begins anew. */
+	cuts = live->written && fstat(live->fd, &st) == 0 && size_bytes < st.st_size &&
+	       (size_bytes == 0 || by != live->by);
+	lock_drop(&file->lock);
+	if (cuts)
+		err = keep_held(live);
+	if (!err)
+		err = preserve(live, size_bytes);
+	if (!err && ftruncate(live->fd, size_bytes) != 0)
+		err = -errno;
+	if (!err)
+		mark_written(live, by, uid);
+	lock_drop(&live->io_lock);
+	return err;
+}
+
+/* Programs that lock a file in place save it as others do by closing it. Databases, which are locked all the time, do not. */
+void live_unlocked(struct live *live)
+{
+	struct file *file = live->node->file;
+	struct stat st;
+	bool wanted;
+	int err = 0;
+
+	lock_take(&live->io_lock);
+	lock_take(&file->lock);
+	wanted = strcmp(live->kind, "locked") == 0;
+	lock_drop(&file->lock);
+	if (wanted && fstat(live->fd, &st) == 0 && st.st_size <= LOCKED_VERSION_BYTES)
+		err = keep_held(live);
+	lock_drop(&live->io_lock);
+	if (err)
+		log_error("tree %s: what was written under a lock is not in the history yet: %s",
+			file->tree->info.name, strerror(-err));
 }
 
 int live_release(struct node *node)

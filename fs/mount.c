@@ -312,6 +312,7 @@ static void finish_tree(struct tree *tree)
 	}
 	lock_drop(&tree->lock);
 	for (size_t i = 0; i < count; i++) {
+		ops_locks_end(files[i]);
 		save_finish_all(files[i]);
 		file_unref(files[i]);
 	}

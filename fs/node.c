@@ -134,9 +134,22 @@ static void stat_published(struct node *node, struct stat *ret_stat)
 		live_stat_locked(file->head->live, ret_stat);
 }
 
+bool node_is_aside_locked(const struct node *node)
+{
+	if (node == node->file->head)
+		return false;
+	return node->kind == NODE_SETTLED ||
+	       (node->kind == NODE_STAGED && (!node->save || node->save->published));
+}
+
 void node_stat_locked(struct node *node, struct stat *ret_stat)
 {
 	row_stat(&node->file->attr, ret_stat);
+	if (node->followed && node_is_aside_locked(node)) {
+		if (node->file->head && node->file->head->kind == NODE_LIVE)
+			live_stat_locked(node->file->head->live, ret_stat);
+		return;
+	}
 	ret_stat->st_ino = (ino_t)node->ino;
 	if (node->kind == NODE_SETTLED) {
 		ret_stat->st_size = node->size_bytes;

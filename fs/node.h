@@ -31,6 +31,8 @@ struct node {
 	int64_t object; /* 0: empty, nothing was published yet */
 	int64_t size_bytes, blocks, mtime_ns;
 	bool superseded;
+	/* Who took a lock through it goes on in the head, and so do all that have it open: it is counted up. */
+	unsigned followed; /* atomic */
 
 	struct live *live; /* LIVE; also while a failed settling waits to be tried again */
 	struct save *save; /* STAGED; NULL while nobody has opened it, or when it was given up */
@@ -51,6 +53,8 @@ void node_unref(struct node *node, uint64_t count); /* NULL is fine */
 
 /* Attributes by node, never by who asks. */
 void node_stat(struct node *node, struct stat *ret_stat);
+/* Whether it stands for neither the head nor for anything that is being written. file->lock is held. */
+bool node_is_aside_locked(const struct node *node);
 void node_stat_locked(struct node *node, struct stat *ret_stat);
 void row_stat(const struct node_row *row, struct stat *ret_stat);
 

@@ -125,6 +125,11 @@ void notify_name(struct fs *fs, struct file *dir, const char *name)
 	enqueue(dir->tree, dir->id, name);
 }
 
+void notify_pages(struct fs *fs, struct node *node, int64_t offset, int64_t length)
+{
+	fuse_lowlevel_notify_inval_inode(fs->session, node_id(node), offset, length);
+}
+
 void notify_attributes(struct fs *fs, struct node *node)
 {
 	fuse_lowlevel_notify_inval_inode(fs->session, node_id(node), -1, 0);

@@ -20,5 +20,7 @@ void notify_names(struct fs *fs, struct file *file);
 void notify_name(struct fs *fs, struct file *dir, const char *name);
 /* The attributes of the node are asked for again; sent at once. No lock may be held. */
 void notify_attributes(struct fs *fs, struct node *node);
+/* So are its attributes and its pages from offset on (length 0: all of them); what was written to them by mappings comes first. */
+void notify_pages(struct fs *fs, struct node *node, int64_t offset, int64_t length);
 
 #endif

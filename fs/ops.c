@@ -35,6 +35,9 @@ const struct fuse_lowlevel_ops ops_table = {
 	.flush = op_flush,
 	.release = op_release,
 	.fsync = op_fsync,
+	.getlk = op_getlk,
+	.setlk = op_setlk,
+	.flock = op_flock,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 	.copy_file_range = op_copy_file_range,
@@ -145,6 +148,13 @@ bool ops_publish_closed(struct file *file, bool written, const struct process *b
 		save_unref(saves[i]);
 	}
 	return count > 0;
+}
+
+void ops_publish_let_go(struct file *file)
+{
+	struct process nobody = {.known = false};
+
+	ops_publish_closed(file, false, &nobody);
 }
 
 #define NODES_MAX 16

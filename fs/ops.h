@@ -19,8 +19,13 @@ struct handle {
 	int64_t version_object; /* what fd is of, when that is an old version; else 0 */
 	int64_t limit_bytes;
 	bool writer;
-	bool live; /* a writer of a live file that was so when it was opened */
+	bool live; /* atomic; a writer of a live file, since it was opened or took a lock */
 	bool append;
+	bool noflush;	    /* its closes are not told of */
+	int64_t flushed_ms; /* file->lock; time_mono_ms() of the last close of one of its descriptors */
+	int64_t shown_ino;   /* what the kernel knows its node by */
+	struct node *former; /* with a reference; what node was, before it went on in the head's */
+	unsigned followed;   /* node->followed when fd was opened; atomic */
 };
 
 static inline struct handle *handle_of(const struct fuse_file_info *fi)
@@ -33,6 +38,12 @@ static inline bool is_root(fuse_ino_t id)
 	return id == FUSE_ROOT_ID;
 }
 
+/* What a lock request needs to know of a handle that is about to be answered. True: closes need no FLUSH. */
+bool ops_handle_opened(struct handle *handle);
+/* Those who still wait for locks at the end get none. */
+void ops_locks_end(struct file *file);
+/* The live file that a writer's handle works on; NULL when it works on a staged save. */
+struct live *ops_live(struct handle *handle);
 /* With fd -1 and no limit; NULL: no memory. node may be NULL. It is in the list of all handles. */
 struct handle *ops_handle_new(struct node *node);
 /* Frees it; its writing has ended. */
@@ -44,6 +55,12 @@ void ops_versions_hold(void);
 void ops_versions_release(void);
 /* At the end: frees what was never released. */
 void ops_handles_drop(void);
+/* A close ends the POSIX locks that its process (owner) has on the file. What was saved under them is published first. */
+void ops_locks_flushed(struct handle *handle, uint64_t owner);
+/* And the last close those of the open file, when its writing has ended. */
+bool ops_locks_held(struct handle *handle);
+void ops_locks_released(struct handle *handle);
+
 /* A handle that the kernel does not know, or no more: ends its writing, and frees it. */
 void ops_close(struct handle *handle);
 
@@ -60,6 +77,8 @@ double ops_attr_timeout_locked(struct node *node);
 /* Publishes what was closed of a file whose name is about to change; with written, also what was not closed yet. by: only what
  * the process wrote, or what nobody has open any more who wrote it. True when there was something. */
 bool ops_publish_closed(struct file *file, bool written, const struct process *by);
+/* A wait for a release was in vain: what was closed, and is not held by anybody who wrote it, is published now. */
+void ops_publish_let_go(struct file *file);
 /* The attributes that the kernel has of the file's other nodes are out of date. No lock is held. */
 void ops_tell_others(struct file *file, struct node *except);
 /* The save that the thread is to be sent to: its own, or a new reservation, with the turn when that is free. Takes no lock over; false: no
@@ -98,6 +117,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
+void op_setlk(
+	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 	struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);

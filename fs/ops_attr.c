@@ -69,7 +69,7 @@ static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
 	err = live_open(node, &actor, ops_lineage(node->file), "live");
 	if (err)
 		return err;
-	err = live_truncate(node->live, size_bytes, actor.uid);
+	err = live_truncate(node->live, req, size_bytes, actor.uid);
 	live_release(node);
 	return err;
 }
@@ -171,10 +171,10 @@ static int truncate_handle(struct handle *handle, int64_t size_bytes, uid_t uid)
 
 	if (!handle->writer)
 		return -EINVAL;
-	if (handle->save && !handle->save->live)
+	if (!ops_live(handle))
 		err = save_truncate(handle->save, size_bytes, uid);
 	if (err == SAVE_IS_LIVE)
-		err = live_truncate(handle->node->live, size_bytes, uid);
+		err = live_truncate(handle->node->live, handle, size_bytes, uid);
 	else if (err)
 		save_failed(handle->save, err, 0);
 	return err;
@@ -247,7 +247,8 @@ void op_setattr(
 	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct attr_change change = change_of(attr, to_set);
-	struct node *node = node_of(ino);
+	struct node *node = node_of(ino), *target = node;
+	struct handle *handle = fi ? handle_of(fi) : NULL;
 	int err = 0;
 
 	if (is_root(ino) || node->kind == NODE_VIRTUAL) {
@@ -255,9 +256,14 @@ void op_setattr(
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		err = fi && handle_of(fi) ? truncate_handle(handle_of(fi), attr->st_size,
-						    fuse_req_ctx(req)->uid)
-					  : truncate_path(req, node, attr->st_size);
+		err = handle ? truncate_handle(handle, attr->st_size, fuse_req_ctx(req)->uid)
+			     : truncate_path(req, node, attr->st_size);
+	if (handle && handle->former) {
+		/* It goes on in the head, which the kernel knows as another file. */
+		if (to_set & FUSE_SET_ATTR_SIZE)
+			notify_pages(request_fs(req), handle->node, 0, 0);
+		target = handle->node;
+	}
 	/* chown(2) of nothing still takes the set-id bits away. */
 	if (!err && !(to_set & FUSE_SET_ATTR_SIZE) && !change.mask) {
 		change.mask = ATTR_UID | ATTR_GID;
@@ -265,7 +271,7 @@ void op_setattr(
 		change.gid = node->file->attr.gid;
 	}
 	if (!err && change.mask)
-		err = change_attributes(req, node, change);
+		err = change_attributes(req, target, change);
 	if (err)
 		fuse_reply_err(req, -err);
 	else

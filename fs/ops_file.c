@@ -5,12 +5,17 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "fs/notify.h"
 #include "fs/ops.h"
 
-/* The live file that a writer's handle works on; NULL when it works on a staged save. */
-static struct live *live_of(struct handle *handle)
+/* The content may move between the look and the open. */
+#define LOOKS_MAX 5
+
+struct live *ops_live(struct handle *handle)
 {
-	if (!handle->writer || !(handle->live || (handle->save && handle->save->live)))
+	bool live = __atomic_load_n(&handle->live, __ATOMIC_ACQUIRE);
+
+	if (!handle->writer || !(live || (handle->save && handle->save->live)))
 		return NULL;
 	return handle->node->live;
 }
@@ -41,22 +46,66 @@ static int open_published(struct handle *handle)
 	return err;
 }
 
+/* Somebody took a lock through the handle's node since. */
+static bool is_behind(struct handle *handle)
+{
+	return __atomic_load_n(&handle->node->followed, __ATOMIC_ACQUIRE) !=
+	       __atomic_load_n(&handle->followed, __ATOMIC_ACQUIRE);
+}
+
+/* In one step, for those that read at the same time. */
+static int follow_head(struct handle *handle)
+{
+	unsigned followed = __atomic_load_n(&handle->node->followed, __ATOMIC_ACQUIRE);
+	struct file *file = handle->node->file;
+	int fd = -1, err = 0;
+
+	for (int looks = 0; fd < 0 && looks < LOOKS_MAX; looks++) {
+		struct content head = {0};
+
+		lock_take(&file->lock);
+		if (file->head && file->head->kind == NODE_LIVE)
+			fd = fcntl(file->head->live->fd, F_DUPFD_CLOEXEC, 0);
+		else
+			head = file->attr.content;
+		lock_drop(&file->lock);
+		if (fd < 0 && !head.object)
+			fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		else if (fd < 0)
+			err = version_open(file->tree, head.object, &fd);
+	}
+	if (fd < 0)
+		return err ? err : -EMFILE;
+	lock_take(&file->lock);
+	if (handle->fd < 0)
+		__atomic_store_n(&handle->fd, fd, __ATOMIC_RELEASE);
+	else
+		dup3(fd, handle->fd, O_CLOEXEC);
+	if (handle->fd != fd)
+		close(fd);
+	__atomic_store_n(&handle->followed, followed, __ATOMIC_RELEASE);
+	lock_drop(&file->lock);
+	return 0;
+}
+
 /* The descriptor to read from; -1: there is nothing to read yet. */
 static int reading_fd(struct handle *handle, int *ret_fd)
 {
-	struct live *live = live_of(handle);
+	struct live *live = ops_live(handle);
 	int err = 0;
 
 	if (live) {
 		*ret_fd = live->fd;
 		return 0;
 	}
-	if (handle->save) {
+	if (is_behind(handle)) {
+		err = follow_head(handle);
+	} else if (handle->save && !handle->followed) {
 		if (save_read(handle->save, ret_fd) != 0)
 			*ret_fd = -1;
 		return 0;
 	}
-	if (__atomic_load_n(&handle->fd, __ATOMIC_ACQUIRE) < 0)
+	if (!err && __atomic_load_n(&handle->fd, __ATOMIC_ACQUIRE) < 0)
 		err = open_published(handle);
 	*ret_fd = __atomic_load_n(&handle->fd, __ATOMIC_ACQUIRE);
 	return err;
@@ -91,25 +140,33 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 		ops_versions_release();
 }
 
+/* The head was written to through a node that is another one to the kernel. */
+static void tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length)
+{
+	if (node_of(ino) != handle->node)
+		notify_pages(tree_fs(handle->node->file->tree), handle->node, offset, length);
+}
+
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
 	struct fuse_file_info *fi)
 {
 	struct handle *handle = handle_of(fi);
 	uid_t uid = fuse_req_ctx(req)->uid;
-	struct live *live = live_of(handle);
+	struct live *live = ops_live(handle);
 	ssize_t n = SAVE_IS_LIVE;
 
-	(void)ino;
 	if (!live && handle->save) {
 		save_note_writer(handle->save, fi->writepage ? 0 : fuse_req_ctx(req)->pid);
 		n = save_write(handle->save, data, size, offset, uid);
 	}
 	if (n == SAVE_IS_LIVE) {
-		live = live_of(handle);
-		n = live ? live_write(
-				   live, data, size, offset, handle->append && !fi->writepage, uid)
+		live = ops_live(handle);
+		n = live ? live_write(live, handle, data, size, offset,
+				   handle->append && !fi->writepage, uid)
 			 : -EBADF;
 	}
+	if (n > 0)
+		tell_head(handle, ino, handle->append ? 0 : offset, handle->append ? 0 : n);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -152,12 +209,19 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int err = 0;
 
 	(void)ino;
-	if (!save || !handle->writer || save->live) {
+	if (handle->node->file) {
+		lock_take(&handle->node->file->lock);
+		handle->flushed_ms = time_mono_ms();
+		lock_drop(&handle->node->file->lock);
+	}
+	if (!save || !handle->writer || ops_live(handle)) {
+		ops_locks_flushed(handle, fi->lock_owner);
 		fuse_reply_err(req, 0);
 		return;
 	}
 	request_process(req, &process);
 	if (is_interrupted(save, &process)) {
+		ops_locks_flushed(handle, fi->lock_owner);
 		fuse_reply_err(req, 0);
 		return;
 	}
@@ -172,13 +236,14 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		lock_drop(&save->file->lock);
 	}
 	save_flushed(save);
+	ops_locks_flushed(handle, fi->lock_owner);
 	fuse_reply_err(req, -err);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *handle = handle_of(fi);
-	struct live *live = live_of(handle);
+	struct live *live = ops_live(handle);
 	int err = 0;
 
 	(void)ino;
@@ -208,20 +273,21 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct handle *handle = handle_of(fi);
-	struct live *live = live_of(handle);
+	struct live *live = ops_live(handle);
 	int err = mode & FALLOC_FL_PUNCH_HOLE ? 0 : room_for(handle);
 
-	(void)ino;
 	if (!err)
 		err = SAVE_IS_LIVE;
 	if (err == SAVE_IS_LIVE && !live && handle->save)
 		err = save_allocate(handle->save, mode, offset, length, uid);
 	if (err == SAVE_IS_LIVE) {
-		live = live_of(handle);
+		live = ops_live(handle);
 		err = live ? live_allocate(live, mode, offset, length, uid) : -EBADF;
 	}
 	if (err && !live && handle->save)
 		save_failed(handle->save, err, offset);
+	if (!err)
+		tell_head(handle, ino, 0, 0);
 	fuse_reply_err(req, -err);
 }
 
@@ -254,7 +320,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct f
 static ssize_t copy_to(
 	struct handle *out, int fd_in, off_t offset_in, off_t offset_out, size_t length, uid_t uid)
 {
-	struct live *live = live_of(out);
+	struct live *live = ops_live(out);
 	loff_t from = offset_in, to = offset_out;
 	int fd, err = room_for(out);
 	ssize_t n;
@@ -265,7 +331,7 @@ static ssize_t copy_to(
 	if (!live && out->save)
 		err = save_edit_begin(out->save, &fd);
 	if (err == SAVE_IS_LIVE) {
-		live = live_of(out);
+		live = ops_live(out);
 		err = live ? live_edit_begin(live, offset_out, uid) : -EBADF;
 		fd = live ? live->fd : -1;
 	}
@@ -288,7 +354,6 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 	int fd, err = reading_fd(in, &fd);
 
 	(void)ino_in;
-	(void)ino_out;
 	(void)flags;
 	if (!err && fd < 0) {
 		fuse_reply_write(req, 0);
@@ -299,8 +364,10 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 	else if ((int64_t)length > in->limit_bytes - offset_in)
 		length = (size_t)(in->limit_bytes - offset_in);
 	n = err ? err : copy_to(out, fd, offset_in, offset_out, length, fuse_req_ctx(req)->uid);
-	if (n < 0 && out->save && !live_of(out))
+	if (n < 0 && out->save && !ops_live(out))
 		save_failed(out->save, (int)n, offset_out);
+	if (n > 0)
+		tell_head(out, ino_out, offset_out, n);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

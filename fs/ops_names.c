@@ -141,7 +141,7 @@ static bool has_save_locked(struct file *file, pid_t tid)
 
 	DL_FOREACH(file->saves, save)
 	{
-		if (save->saver.tid == tid)
+		if (save->saver.tid == tid && !save->published)
 			return true;
 	}
 	return false;
@@ -161,7 +161,9 @@ static void follow_redirect(fuse_req_t req, struct file *file)
 		drop_reservation(origin, tid);
 	if (origin && to_save && file) {
 		lock_take(&file->lock);
-		head = has_save_locked(file, tid) ? NULL : node_head_locked(file);
+		head = has_save_locked(file, tid) || file_is_live_locked(file)
+			       ? NULL
+			       : node_head_locked(file);
 		lock_drop(&file->lock);
 		if (head)
 			request_process(req, &process);
@@ -241,7 +243,8 @@ static void lookup_real(fuse_req_t req, struct node *parent, const char *name, b
 
 static void lookup_resume(struct parked *parked, enum park_end end)
 {
-	(void)end;
+	if (end == PARK_TIMEOUT)
+		ops_publish_let_go(parked->file);
 	lookup_real(parked->req, parked->node, parked->name, false);
 }
 
@@ -447,6 +450,7 @@ void op_create(
 	node_ref_locked(handle->node); /* the kernel's */
 	ops_entry_locked(handle->node, handle->save != NULL, &reply);
 	lock_drop(&handle->node->file->lock);
+	fi->noflush = ops_handle_opened(handle);
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &reply, fi) != 0) {
@@ -505,6 +509,24 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	reply_new(req, file_ref(file));
 }
 
+/* What is being written in place is kept when the last name goes. */
+static int keep_live(struct file *file)
+{
+	struct node *head = NULL;
+	int err = 0;
+
+	lock_take(&file->lock);
+	if (file->attr.nlink == 1 && file->head && file->head->kind == NODE_LIVE) {
+		head = file->head;
+		node_ref_locked(head);
+	}
+	lock_drop(&file->lock);
+	if (head)
+		err = live_keep(head);
+	node_unref(head, 1);
+	return err;
+}
+
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	int (*remove)(struct file *dir, const char *name, const struct actor *actor))
 {
@@ -518,8 +540,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 		file = NULL;
 	if (file)
 		ops_publish_closed(file, false, NULL);
+	err = file ? keep_live(file) : 0;
 	request_actor(req, &actor);
-	err = remove(dir, name, &actor);
+	if (!err)
+		err = remove(dir, name, &actor);
 	if (err == -ENOENT && is_history(dir, name))
 		err = -EROFS;
 	if (!err && file)
@@ -542,15 +566,19 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* What was closed of a file is published before its name goes; before it moves, what was just written, too. */
-static void publish_named(struct file *dir, const char *name, bool written)
+static int publish_named(struct file *dir, const char *name, bool written)
 {
 	struct file *file;
+	int err = 0;
 
 	if (tree_lookup(dir, name, &file, NULL) != 1)
-		return;
+		return 0;
 	if (S_ISREG(file->attr.mode))
 		ops_publish_closed(file, written, NULL);
+	if (S_ISREG(file->attr.mode) && !written)
+		err = keep_live(file);
 	file_unref(file);
+	return err;
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
@@ -571,9 +599,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	if (!to)
 		return;
 	publish_named(from, name, true);
-	publish_named(to, to_name, false);
+	err = publish_named(to, to_name, false);
 	request_actor(req, &actor);
-	err = namespace_rename(from, name, to, to_name, flags, &actor);
+	if (!err)
+		err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (err == -ENOENT && is_history(from, name))
 		err = -EROFS;
 	fuse_reply_err(req, -err);

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "fs/ops.h"
@@ -87,6 +88,7 @@ void ops_handle_free(struct handle *handle)
 	if (handle->fd >= 0)
 		close(handle->fd);
 	save_unref(handle->save);
+	node_unref(handle->former, 1);
 	node_unref(handle->node, 1);
 	free(handle);
 }
@@ -151,7 +153,13 @@ static void end_writing(struct handle *handle)
 
 void ops_close(struct handle *handle)
 {
+	bool locks = ops_locks_held(handle);
+
+	if (locks && ops_live(handle))
+		live_unlocked(ops_live(handle));
 	end_writing(handle);
+	if (locks)
+		ops_locks_released(handle);
 	ops_handle_free(handle);
 }
 
@@ -165,11 +173,29 @@ static struct handle *handle_new(struct opening *opening)
 	return handle;
 }
 
+bool ops_handle_opened(struct handle *handle)
+{
+	struct node *node = handle->node;
+	bool noflush = !handle->writer;
+
+	if (!node->file)
+		return noflush;
+	lock_take(&node->file->lock);
+	handle->shown_ino =
+		node->kind == NODE_STAGED && node->save ? node->save->shown_ino : node->ino;
+	handle->followed = node->followed;
+	/* The close of a file ends its process's locks. */
+	noflush = noflush && !node->file->ever_locked;
+	handle->noflush = noflush;
+	lock_drop(&node->file->lock);
+	return noflush;
+}
+
 static void reply_open(struct opening *opening, struct handle *handle)
 {
 	opening->fi.fh = (uintptr_t)handle;
 	opening->fi.keep_cache = !opening->fi.direct_io;
-	opening->fi.noflush = !handle->writer;
+	opening->fi.noflush = ops_handle_opened(handle);
 	if (fuse_reply_open(opening->req, &opening->fi) == 0)
 		return;
 	/* Interrupted: it will not be released. */
@@ -189,6 +215,8 @@ static void publish_resume(struct parked *parked, enum park_end end)
 		parked->entry, (enum redirect_state)parked->redirect_state, parked->waits, false, 0,
 		false};
 
+	if (end == PARK_TIMEOUT)
+		ops_publish_let_go(parked->file);
 	if (end == PARK_INTERRUPTED)
 		fuse_reply_err(parked->req, EINTR);
 	else
@@ -252,7 +280,7 @@ static void open_for_reading(struct opening *opening)
 	lock_take(&node->file->lock);
 	stale = node->superseded && opening->state == REDIRECT_NONE;
 	wait = opening->waits == 0 && releasing(opening);
-	object = node->object;
+	object = node->followed ? node->file->attr.content.object : node->object;
 	lock_drop(&node->file->lock);
 	if (stale) {
 		send_round(opening);
@@ -304,6 +332,22 @@ static int append_to_head(struct opening *opening, struct handle *handle, const 
 	return 0;
 }
 
+/* Who does not append to what others append to may overwrite it. */
+static int keep_from(struct opening *opening)
+{
+	struct node *node = opening->node;
+	bool grows;
+
+	if (opening->fi.flags & O_APPEND)
+		return 0;
+	lock_take(&node->file->lock);
+	grows = node->kind == NODE_LIVE && node->live &&
+		(strcmp(node->live->kind, "append") == 0 ||
+			strcmp(node->live->kind, "stream") == 0);
+	lock_drop(&node->file->lock);
+	return grows ? live_keep(node) : 0;
+}
+
 static void open_live(struct opening *opening)
 {
 	struct handle *handle = handle_new(opening);
@@ -315,12 +359,14 @@ static void open_live(struct opening *opening)
 
 	if (handle && for_writing(opening)) {
 		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
-		err = live_open(node, &actor, opening->entry, live_kind(opening));
+		err = keep_from(opening);
+		if (!err)
+			err = live_open(node, &actor, opening->entry, live_kind(opening));
 		if (err == -ESTALE && opening->state != REDIRECT_NONE && opening->live)
 			err = append_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
 		if (!err && (opening->fi.flags & O_TRUNC))
-			err = live_truncate(handle->node->live, 0, ctx->uid);
+			err = live_truncate(handle->node->live, handle, 0, ctx->uid);
 		if (err && handle->writer)
 			end_writing(handle);
 	} else if (handle) {
@@ -358,7 +404,7 @@ static void turn_resume(struct parked *parked, enum park_end end)
 	}
 	if (end == PARK_TIMEOUT && volume_next_number(file->tree->journal->volume, &ino) == 0) {
 		lock_take(&file->lock);
-		if (parked->reserves) {
+		if (parked->reserves && !file_is_live_locked(file)) {
 			save = save_reserve_locked(
 				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
 			file->turn.holder = save;
@@ -545,7 +591,7 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 	if (!begin && (opening->fi.flags & O_TRUNC))
 		err = save_truncate(save, 0, uid);
 	if (err == SAVE_IS_LIVE)
-		err = live_truncate(handle->node->live, 0, uid);
+		err = live_truncate(handle->node->live, handle, 0, uid);
 	if (err)
 		end_writing(handle);
 	return err;

@@ -145,6 +145,11 @@ void park_for_publish_locked(struct parked *parked, struct parked **list, unsign
 	start(parked, timeout_ms);
 }
 
+void park_for_lock_locked(struct parked *parked, unsigned timeout_ms)
+{
+	park_for_publish_locked(parked, &parked->file->lock_waiters, timeout_ms);
+}
+
 void park_listen(struct parked *parked)
 {
 	fuse_req_interrupt_func(parked->req, on_signal, parked);

@@ -1,5 +1,5 @@
 /*
- * park: requests that wait, and hold no thread meanwhile: for a turn, or for a publish.
+ * park: requests that wait, and hold no thread meanwhile: for a turn, for a publish, or for a lock.
  *
  * A parked request is in one queue, under file->lock; who takes it out (park_claim) answers it. It is taken out by
  * what it waits for, by its time, or by a signal that ends the wait.
@@ -41,7 +41,10 @@ struct parked {
 	int waits;     /* how often the request was parked before */
 	bool reserves; /* it waits for a turn to save, not just for its place */
 	int64_t entry;
-	int redirect_state;   /* enum redirect_state of an OPEN */
+	int redirect_state;	/* enum redirect_state of an OPEN */
+	struct range_lock lock; /* of a lock request */
+	struct range_wait wait;
+	int result;
 	struct parked *ended; /* a list of those that are to be resumed */
 };
 
@@ -56,6 +59,7 @@ void park_drop(struct parked *parked);
 /* Queues it; file->lock is held. From here on it is not the caller's any more. */
 void park_for_turn_locked(struct parked *parked, unsigned timeout_ms);
 void park_for_publish_locked(struct parked *parked, struct parked **list, unsigned timeout_ms);
+void park_for_lock_locked(struct parked *parked, unsigned timeout_ms); /* PARK_FOREVER: none */
 /* Takes it out of its queue; file->lock is held. False when somebody else did. */
 bool park_claim_locked(struct parked *parked);
 /* Takes out all that wait for a publish and chains them by ended; file->lock is held. */

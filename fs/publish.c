@@ -271,7 +271,8 @@ int save_snapshot(struct save *save)
 	save->state = SAVE_STAGED;
 	save->sealed = is_named(publishing.publish.outcome);
 	save->written = save->dirty = save->truncated = save->created = false;
-	save->stream_candidate = false;
+	save->stream_candidate = save->locked = false;
+	save->published = true;
 	save->closed_ms = 0;
 	save->basis =
 		(struct basis){"own", publishing.publish.row.content.id, publishing.publish.number};
@@ -304,11 +305,17 @@ int save_go_live(struct save *save)
 	live->object = save->object;
 	live->fd = fcntl(save->fd, F_DUPFD_CLOEXEC, 0);
 	err = live->fd < 0 ? -errno : publish(save, HOW_LIVE, live, &publishing);
-	if (err) {
+	if (err == -EBUSY) { /* others write to it in place: this save stays what it is */
+		lock_take(&save->file->lock);
+		save->state = before;
+		lock_drop(&save->file->lock);
+	} else if (err) {
 		publishing_failed(save, before, err);
+	}
+	if (err) {
 		lock_drop(&save->io_lock);
 		live_free(live);
-		return err;
+		return err == -EBUSY ? 0 : err;
 	}
 	/* In stage/ until a version names it. */
 	live->staged = !is_named(publishing.publish.outcome) || place_object(save, true) != 0;

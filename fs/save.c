@@ -203,7 +203,9 @@ struct parked *save_pass_turn_locked(struct file *file, const void *holder)
 		parked->ended = NULL;
 		*end = parked;
 		end = &parked->ended;
-		if (parked->reserves && volume_next_number(file->tree->journal->volume, &ino) == 0)
+		/* Meanwhile it may have gone live: then nobody needs a save of its own. */
+		if (parked->reserves && !file_is_live_locked(file) &&
+			volume_next_number(file->tree->journal->volume, &ino) == 0)
 			save = save_reserve_locked(
 				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
 		if (save)
@@ -234,15 +236,24 @@ void save_end(struct save *save, struct parked *waiting, struct parked *next)
 	save_unref(save);
 }
 
-void save_abandon(struct save *save)
+bool save_is_clean_locked(const struct save *save)
+{
+	bool open = save->state == SAVE_STAGED || save->state == SAVE_CLOSING;
+	bool empty = save->stream_candidate || !(save->truncated || save->created);
+
+	return open && empty && save->writers == 1 && !save->written && !save->failed;
+}
+
+/* io_lock keeps writes away. */
+static bool give_up(struct save *save, bool only_clean)
 {
 	struct parked *waiting, *next;
 	bool unstage;
 
 	lock_take(&save->file->lock);
-	if (save->state == SAVE_GONE) {
+	if (save->state == SAVE_GONE || (only_clean && !save_is_clean_locked(save))) {
 		lock_drop(&save->file->lock);
-		return;
+		return false;
 	}
 	unstage = save->copied && !save->sealed;
 	waiting = save_leave_locked(save, &next);
@@ -253,6 +264,33 @@ void save_abandon(struct save *save)
 	if (unstage)
 		object_unstage(&save_journal(save)->objects, save->object);
 	save_end(save, waiting, next);
+	return true;
+}
+
+void save_abandon(struct save *save)
+{
+	give_up(save, false);
+}
+
+bool save_quit(struct save *save)
+{
+	bool quit;
+
+	save_ref(save);
+	lock_take(&save->io_lock);
+	quit = give_up(save, true);
+	lock_drop(&save->io_lock);
+	save_unref(save);
+	return quit;
+}
+
+void save_locked(struct save *save)
+{
+	lock_take(&save->file->lock);
+	save->locked = true;
+	if (save->state == SAVE_STAGED)
+		save_set_timer(save, time_mono_ms() + STREAM_MS);
+	lock_drop(&save->file->lock);
 }
 
 int save_read(struct save *save, int *ret_fd)
@@ -273,7 +311,7 @@ static void mark_written(struct save *save, uid_t uid)
 		save->clear_setid = true;
 	if (save->state == SAVE_CLOSING)
 		save->state = SAVE_STAGED;
-	save->times_set = false;
+	save->times_set = save->published = false;
 	save->mtime_ns = time_now_ns();
 	lock_drop(&save->file->lock);
 }
@@ -489,57 +527,6 @@ bool save_has_content(const struct save *save)
 	return save->written || save->truncated || save->created;
 }
 
-void save_note_writer(struct save *save, pid_t tid)
-{
-	struct process process;
-
-	/* Most writes come from the thread that the last came from. What writes back a mapping is none. */
-	if (tid <= 0 || __atomic_exchange_n(&save->last_writer, tid, __ATOMIC_RELAXED) == tid)
-		return;
-	process_get(tid, &process);
-	lock_take(&save->file->lock);
-	if (process.known && !save_is_writers_locked(save, &process))
-		save->others[save->other_count++ % WRITERS_MAX] = process;
-	lock_drop(&save->file->lock);
-}
-
-bool save_is_writers_locked(const struct save *save, const struct process *process)
-{
-	unsigned count = save->other_count < WRITERS_MAX ? save->other_count : WRITERS_MAX;
-
-	if (process_same(process, &save->saver))
-		return true;
-	for (unsigned i = 0; i < count; i++)
-		if (process_same(process, &save->others[i]))
-			return true;
-	return false;
-}
-
-void save_flushed(struct save *save)
-{
-	lock_take(&save->file->lock);
-	if (save->state == SAVE_CLOSING)
-		save_set_timer(save, time_mono_ms() + STREAM_MS);
-	lock_drop(&save->file->lock);
-}
-
-bool save_is_held(struct save *save)
-{
-	struct process holders[WRITERS_MAX + 1];
-	unsigned count;
-
-	lock_take(&save->file->lock);
-	count = save->other_count < WRITERS_MAX ? save->other_count : WRITERS_MAX;
-	memcpy(holders, save->others, count * sizeof(holders[0]));
-	holders[count++] = save->saver;
-	lock_drop(&save->file->lock);
-	for (unsigned i = 0; i < count; i++)
-		if (holders[i].known &&
-			process_is_writing(holders[i].pid, (uint64_t)save->shown_ino))
-			return true;
-	return false;
-}
-
 /* One timer serves what a save waits for in each state. */
 static void on_due(struct work *work)
 {
@@ -557,7 +544,8 @@ static void on_due(struct work *work)
 		what = NOTHING;
 	else if (save->writers == 0)
 		what = PUBLISH;
-	else if (save->stream_candidate && save->file->attr.nlink > 0)
+	else if ((save->stream_candidate || save->locked) && save->file->attr.nlink > 0 &&
+		 !file_is_live_locked(save->file))
 		what = LIVE;
 	else if (save->state == SAVE_CLOSING && now_ms - save->closed_ms >= STREAM_MS)
 		what = SNAPSHOT;
@@ -590,75 +578,6 @@ static void on_timer(struct timer *timer)
 	}
 	save->work.call = on_due;
 	work_do(&save->work);
-}
-
-static bool is_stranger(const struct save *save, const struct process *process)
-{
-	unsigned count =
-		save->stranger_count < STRANGERS_MAX ? save->stranger_count : STRANGERS_MAX;
-
-	for (unsigned i = 0; i < count; i++)
-		if (save->strangers[i] == process->identity)
-			return true;
-	return false;
-}
-
-/* Those who look again and again are told apart without a walk through their ancestors. */
-static bool inherits(struct save *save, const struct process *process)
-{
-	if ((save->state != SAVE_STAGED && save->state != SAVE_CLOSING) || !process->known ||
-		is_stranger(save, process))
-		return false;
-	if (!process_descends(process->pid, &save->saver)) {
-		save->strangers[save->stranger_count++ % STRANGERS_MAX] = process->identity;
-		return false;
-	}
-	return process_is_writing(process->pid, (uint64_t)save->shown_ino);
-}
-
-struct save *save_visible_locked(struct file *file, const struct process *process)
-{
-	struct save *save;
-
-	/* What the thread is about to open comes before what it closed just now. */
-	DL_FOREACH(file->saves, save)
-	{
-		if (save->state == SAVE_RESERVED && save->saver.tid == process->tid)
-			return save;
-	}
-	DL_FOREACH(file->saves, save)
-	{
-		if (process->known && save->saver.tid == process->tid)
-			return save;
-	}
-	DL_FOREACH(file->saves, save)
-	{
-		if (inherits(save, process))
-			return save;
-	}
-	return NULL;
-}
-
-struct save *save_releasing_locked(struct file *file, const struct process *process)
-{
-	int64_t now_ms = time_mono_ms();
-	struct save *save;
-
-	DL_FOREACH(file->saves, save)
-	{
-		int64_t closed_ms =
-			save->state == SAVE_CLOSING && save->closed_ms > save->flushed_ms
-				? save->closed_ms
-				: save->flushed_ms;
-
-		if (save->saver.tid == process->tid && process->known)
-			continue;
-		if (save->state == SAVE_PUBLISHING ||
-			((save->state == SAVE_CLOSING || save->state == SAVE_STAGED) && closed_ms &&
-				now_ms - closed_ms < RELEASE_WAIT_MS))
-			return save;
-	}
-	return NULL;
 }
 
 void save_stat_locked(struct save *save, struct stat *stat)

@@ -75,6 +75,8 @@ struct save {
 	bool times_set;	    /* mtime_ns was given by utimensat */
 	bool keep_if_unlinked;
 	bool clear_setid;
+	bool locked;	  /* ever */
+	bool published;	  /* what it holds is a version, and maybe not the last */
 	bool synced;	  /* the last closing was an fsync */
 	bool live;	  /* it went live: handles go on there */
 	int64_t mtime_ns; /* of the last write, or as times_set */
@@ -113,6 +115,12 @@ int save_begin(struct save *save, int open_flags, bool created);
 /* The turn is given up by holder, if it has it: who is next gets a reservation, or just goes on. Returns who is to be resumed
  * when file->lock was dropped. */
 struct parked *save_pass_turn_locked(struct file *file, const void *holder);
+/* Whether nothing is lost when the save is given up: its only writer wrote nothing. file->lock is held. */
+bool save_is_clean_locked(const struct save *save);
+/* Gives such a save up, whose writer goes on elsewhere; false: it is not clean. */
+bool save_quit(struct save *save);
+/* Its writer has a lock: it is published when that is given up, and goes live when it is not for a while. */
+void save_locked(struct save *save);
 /* Gives up a reservation, or a save that changed nothing. Answers who waits for the turn. */
 void save_abandon(struct save *save);
 
@@ -144,6 +152,8 @@ int save_publish(struct save *save);
 /* What the save holds becomes a version; the save goes on. */
 int save_snapshot(struct save *save);
 
+/* Whether others write to the file in place. file->lock is held. */
+bool file_is_live_locked(const struct file *file);
 /* The save whose node the process is shown under the file's names, or NULL. file->lock is held. */
 struct save *save_visible_locked(struct file *file, const struct process *process);
 /* A save by somebody else that was closed just now, and whose release is on its way. file->lock is held. */
@@ -169,12 +179,13 @@ struct live {
 	struct basis basis;
 	struct actor actor; /* of the first writer */
 	int64_t entry;
-	const char *kind; /* file->lock; "append", "stream", or "live" */
+	const char *kind; /* file->lock; "append", "stream", "locked", or "live" */
 	struct lock io_lock;
 	bool named;	     /* a version names the object, be it of no bytes */
 	int64_t named_bytes; /* as much of the object as versions name */
 	int64_t mtime_ns;    /* file->lock; of the last write */
-	bool written;	     /* file->lock; ever */
+	bool written;	     /* file->lock; since it was made a version */
+	const void *by;	     /* file->lock; who did, when it was one only */
 	bool staged;	     /* the object is in stage/ */
 	bool clear_setid;
 };
@@ -188,14 +199,20 @@ bool live_wanted(struct file *file, int open_flags);
 /* The settled head goes live and gets a writer; or one more writer joins. kind: "append", or "live" for writes anywhere.
  * 0 or -errno; -ESTALE when the node is not the head any more. */
 int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind);
-ssize_t live_write(
-	struct live *live, const char *data, size_t bytes, int64_t offset, bool append, uid_t uid);
+/* by: an open file, to tell those who write apart. */
+ssize_t live_write(struct live *live, const void *by, const char *data, size_t bytes,
+	int64_t offset, bool append, uid_t uid);
 /* False when the node is not live any more. */
 bool live_set_times(struct node *node, int64_t mtime_ns);
-int live_truncate(struct live *live, int64_t size_bytes, uid_t uid);
+/* What others wrote, or all that was written, becomes a version before it is cut off. */
+int live_truncate(struct live *live, const void *by, int64_t size_bytes, uid_t uid);
 int live_allocate(struct live *live, int mode, int64_t offset, int64_t length, uid_t uid);
 /* Before the bytes from offset on are changed by other means. */
 int live_edit_begin(struct live *live, int64_t offset, uid_t uid);
+/* What was written to a live file becomes a version, before its name goes. 0, also when it is not live; or -errno. */
+int live_keep(struct node *node);
+/* A lock on it was given up: what was written under it becomes a version. */
+void live_unlocked(struct live *live);
 /* A writer's end; the last one's makes a version of it. When that fails, the file stays live without a writer, and the next
  * writer's end, or the end of the mount, tries again. */
 int live_release(struct node *node);

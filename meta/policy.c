@@ -6,10 +6,18 @@
 #include "journal/base.h"
 
 static const char *const live_patterns[] = {
-	"*.db", "*.db3", "*.sqlite*", "*-wal", "*-shm", "*-journal", "*.mdb", /* databases */
-	"*.img", "*.qcow2", "*.vdi", "*.vmdk",				      /* disk images */
-	"*.log", ".*.sw?", /* what an editor writes for another one, and for after a crash */
-};
+	/* databases */
+	"*.db", "*.db3", "*.sqlite*", "*.mdb",
+	/* disk images */
+	"*.img", "*.qcow2", "*.vdi", "*.vmdk",
+	/* what others follow while it grows */
+	"*.log"};
+
+static const char *const scratch_patterns[] = {
+	/* SQLite's */
+	"*-wal", "*-shm", "*-journal",
+	/* what an editor writes for another one, and for after a crash */
+	".*.sw?"};
 
 /* Sources: https://www.sqlite.org/fileformat.html, magic(5) of file(1), and the headers of Berkeley DB (db_page.h), GDBM
  * (gdbmconst.h), LMDB (mdb.c: MDB_MAGIC after the page header), TDB (tdb_private.h), and QEMU (qcow2.h). */
@@ -30,12 +38,22 @@ static const struct {
 	{0, 4, "QFI\xfb"},
 };
 
-bool policy_is_live(const char *name)
+static bool matches(const char *name, const char *const *patterns, size_t count)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(live_patterns); i++)
-		if (fnmatch(live_patterns[i], name, 0) == 0)
+	for (size_t i = 0; i < count; i++)
+		if (fnmatch(patterns[i], name, 0) == 0)
 			return true;
 	return false;
+}
+
+bool policy_is_live(const char *name)
+{
+	return matches(name, live_patterns, ARRAY_SIZE(live_patterns)) || policy_is_scratch(name);
+}
+
+bool policy_is_scratch(const char *name)
+{
+	return matches(name, scratch_patterns, ARRAY_SIZE(scratch_patterns));
 }
 
 bool policy_is_database(const void *head, size_t bytes)

@@ -12,6 +12,9 @@
 /* Whether a name (without directories) matches one of the patterns of what is live. */
 bool policy_is_live(const char *name);
 
+/* What programs keep beside a database or a text while they work on it: its contents are of no use to anybody later. */
+bool policy_is_scratch(const char *name);
+
 /* As much of a content as policy_is_database() wants to see. */
 #define POLICY_MAGIC_BYTES 32
 /* Whether a content that begins so is a database's. */

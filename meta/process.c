@@ -150,7 +150,7 @@ bool process_descends(pid_t pid, const struct process *ancestor)
 	return false;
 }
 
-static bool descriptor_is(int dir_fd, const char *name, uint64_t ino)
+static bool descriptor_is(int dir_fd, const char *name, uint64_t ino, bool writing)
 {
 	char buf[512];
 	unsigned long long found, flags;
@@ -161,10 +161,11 @@ static bool descriptor_is(int dir_fd, const char *name, uint64_t ino)
 		return false;
 	buf[n] = '\0';
 	return status_number(buf, "\nino:", 10, &found) && found == ino &&
-	       status_number(buf, "\nflags:", 8, &flags) && (flags & O_ACCMODE) != O_RDONLY;
+	       status_number(buf, "\nflags:", 8, &flags) &&
+	       (!writing || (flags & O_ACCMODE) != O_RDONLY);
 }
 
-bool process_is_writing(pid_t pid, uint64_t ino)
+static bool has_open(pid_t pid, uint64_t ino, bool writing)
 {
 	char path[64];
 	struct dirent *entry;
@@ -177,9 +178,19 @@ bool process_is_writing(pid_t pid, uint64_t ino)
 		return false;
 	while (!found && (entry = readdir(dir)))
 		if (isdigit((unsigned char)entry->d_name[0]))
-			found = descriptor_is(dirfd(dir), entry->d_name, ino);
+			found = descriptor_is(dirfd(dir), entry->d_name, ino, writing);
 	closedir(dir);
 	return found;
+}
+
+bool process_is_writing(pid_t pid, uint64_t ino)
+{
+	return has_open(pid, ino, true);
+}
+
+bool process_is_using(pid_t pid, uint64_t ino)
+{
+	return has_open(pid, ino, false);
 }
 
 bool thread_interrupted(pid_t tid)

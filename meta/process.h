@@ -33,6 +33,8 @@ bool thread_is_killed(pid_t tid);
 /* True when the process has a descriptor, open for writing, of the file with this inode number. It costs a look at each of its
  * descriptors. */
 bool process_is_writing(pid_t pid, uint64_t ino);
+/* The same of any descriptor. */
+bool process_is_using(pid_t pid, uint64_t ino);
 /* True when a signal is pending for the thread that ends its wait: one that kills it, or that it catches
  * to be told of (SIGINT, SIGALRM, ...); not one that is ignored or is no concern of a wait (SIGCHLD, SIGWINCH, ...). */
 bool thread_interrupted(pid_t tid);

@@ -16,10 +16,12 @@
 
 #include "journal/journal.h"
 #include "journal/record.h"
+#include "meta/range_lock.h"
 #include "meta/turn.h"
 
 struct file;
 struct node;
+struct parked;
 struct save;
 
 /* What the filesystem side wants to know of changes, told in the apply step; may take LOCK_FILE. */
@@ -67,7 +69,11 @@ struct file {
 	struct node *head;    /* fs: the node of the head version, when the kernel knows it */
 	struct save *saves;   /* fs: those not yet published */
 	struct turn turn;
-	pid_t unlinked_by; /* process that removed the last name */
+	struct range_lock *locks;    /* advisory */
+	struct parked *lock_waiters; /* fs */
+	bool ever_locked;
+	bool locks_in_place; /* it was locked to be written */
+	pid_t unlinked_by;   /* process that removed the last name */
 };
 
 /* Opens the journal, recovers what an unclean end left, loads the root directory. create: with this owner, mode 0700. */

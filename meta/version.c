@@ -104,6 +104,13 @@ static int add_content(struct txn *txn, struct publish *publish, const char *out
 	return err;
 }
 
+/* What the row says that the file lives on, after this. Another live object than the publish's own stays: its writers are not done. */
+static int64_t live_after(const struct publish *publish)
+{
+	return publish->live || publish->row.live == publish->content.object ? publish->live
+									     : publish->row.live;
+}
+
 static int exec_version(struct txn *txn, struct publish *publish)
 {
 	int64_t head = publish->row.content.id;
@@ -117,7 +124,7 @@ static int exec_version(struct txn *txn, struct publish *publish)
 		publish->row.ino = publish->ino;
 	publish->row.ctime_ns = txn->now_ns;
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
-	publish->row.live = publish->live;
+	publish->row.live = live_after(publish);
 	if (publish->clear_setid)
 		publish->row.mode &= ~(mode_t)SETID;
 	err = record_node_update(txn->sql, &publish->row);
@@ -129,7 +136,7 @@ static int exec_unchanged(struct txn *txn, struct publish *publish)
 	publish->outcome = PUBLISH_UNCHANGED;
 	publish->row.ctime_ns = txn->now_ns;
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
-	publish->row.live = publish->live;
+	publish->row.live = live_after(publish);
 	return txn_operation(txn, publish->kind, "unchanged", publish->node, publish->entry, 0,
 		       &publish->actor)
 		       ?: record_node_update(txn->sql, &publish->row);
@@ -171,8 +178,8 @@ static int exec_named(struct txn *txn, struct publish *publish)
 {
 	if (!publish->changes_content) {
 		publish->outcome = PUBLISH_UNCHANGED;
-		publish->row.live = publish->live;
-		return record_node_set_live(txn->sql, publish->node, publish->live);
+		publish->row.live = live_after(publish);
+		return record_node_set_live(txn->sql, publish->node, publish->row.live);
 	}
 	if (publish->row.content.id && publish->equals == publish->row.content.id)
 		return exec_unchanged(txn, publish);
@@ -199,8 +206,10 @@ int publish_exec(struct txn *txn, struct change *change)
 	if (publish->aside)
 		return exec_aside(txn, publish);
 	live = publish->row.live;
+	if (publish->live && live && live != publish->content.object)
+		return -EBUSY;
 	err = exec_named(txn, publish);
-	if (err || !live || live == publish->live ||
+	if (err || !live || live == publish->row.live ||
 		(publish->staged && live == publish->content.object))
 		return err;
 	return garbage_add(txn, live);
@@ -275,6 +284,7 @@ struct go_live {
 	struct change change;
 	struct file *file;
 	int64_t object;
+	bool force;
 };
 
 static int go_live_exec(struct txn *txn, struct change *change)
@@ -285,6 +295,8 @@ static int go_live_exec(struct txn *txn, struct change *change)
 
 	if (err != SQL_ROW) /* unlinked: what is written goes with the last descriptor */
 		return err;
+	if (row.live && row.live != go->object && !go->force)
+		return -EBUSY;
 	err = record_node_set_live(txn->sql, row.id, go->object)
 		      ?: garbage_take_back(txn, go->object);
 	if (err || !row.live || row.live == go->object)
@@ -301,9 +313,9 @@ static void go_live_apply(struct change *change)
 	lock_drop(&go->file->lock);
 }
 
-int version_set_live(struct file *file, int64_t object)
+int version_set_live(struct file *file, int64_t object, bool force)
 {
-	struct go_live go = {{.exec = go_live_exec, .apply = go_live_apply}, file, object};
+	struct go_live go = {{.exec = go_live_exec, .apply = go_live_apply}, file, object, force};
 
 	return journal_commit(file->tree->journal, &go.change);
 }

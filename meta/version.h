@@ -36,8 +36,8 @@ struct publish {
 	bool changes_content; /* false: nothing was written; nothing is recorded */
 	bool clear_setid;
 	bool keep_if_unlinked;
-	bool aside;   /* it becomes no head: a version of its own in the history */
-	int64_t live; /* the object that the file goes on living on, or 0 */
+	bool aside; /* it becomes no head: a version of its own in the history */
+	int64_t live; /* the object that the file goes on living on, or 0; -EBUSY when it lives on another one */
 	bool staged; /* the object of a live file is in stage/ still, where it needs no garbage row */
 
 	/* Out. */
@@ -56,8 +56,9 @@ int publish_commit(struct publish *publish);
 int version_closing(struct tree *tree, const struct closing_row *row, const struct actor *actor);
 int version_closing_drop(struct tree *tree, int64_t object);
 
-/* The file is written in place from now on; to be committed before the first write. */
-int version_set_live(struct file *file, int64_t object);
+/* The file is written in place from now on; to be committed before the first write. -EBUSY: it is so already, on another object;
+ * force: that is out of date. */
+int version_set_live(struct file *file, int64_t object, bool force);
 /* Before bytes that a version names are overwritten in place: they move to a copy of their own, ret_object; 0: they were pruned.
  * length_bytes: as much of the object as versions name. What is larger than the limit is only kept where a reflink does it; else those versions
  * are pruned, which is logged. Updates file->attr.content. */

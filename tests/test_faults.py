@@ -310,16 +310,16 @@ def objects(m):
 
 @pytest.mark.parametrize("how", ["unlink", "rename over", "nothing more"])
 def test_a_killed_daemon_leaves_no_object_that_nobody_names(mount, how):
-    """What versions named of a live file was moved to a copy, and then its name went."""
-    mount.sh("echo one > f; echo two > g")
-    mount.settled("f")
-    log = os.open(mount.path / "f", os.O_RDWR | os.O_APPEND)
+    """What versions named of a live file was moved to a copy, and then its name went. Nobody keeps what is in a log of SQLite's."""
+    mount.sh("echo one > f-wal; echo two > g")
+    mount.settled("f-wal")
+    log = os.open(mount.path / "f-wal", os.O_RDWR | os.O_APPEND)
     os.write(log, b"three")
     os.ftruncate(log, 2)
     if how == "unlink":
-        os.unlink(mount.path / "f")
+        os.unlink(mount.path / "f-wal")
     elif how == "rename over":
-        os.rename(mount.path / "g", mount.path / "f")
+        os.rename(mount.path / "g", mount.path / "f-wal")
     os.write(log, b"four")
     mount.kill()
     with pytest.raises(OSError):
@@ -327,29 +327,29 @@ def test_a_killed_daemon_leaves_no_object_that_nobody_names(mount, how):
     mount.start()
     assert len(objects(mount)) == (3 if how == "nothing more" else 2)
     if how == "nothing more":
-        assert mount.sh("cat f") == "onfour"
+        assert mount.sh("cat f-wal") == "onfour"
 
 
 def test_an_unlinked_live_file_lasts_as_long_as_its_descriptors(mount):
-    mount.sh("echo one > f; : > g; cat g")
-    mount.settled("f")
+    mount.sh("echo one > f-wal; : > g-wal; cat g-wal")
+    mount.settled("f-wal")
     before = objects(mount)
-    log = os.open(mount.path / "f", os.O_RDWR | os.O_APPEND)
+    log = os.open(mount.path / "f-wal", os.O_RDWR | os.O_APPEND)
     os.ftruncate(log, 0)
     os.write(log, b"two")
-    other = os.open(mount.path / "g", os.O_RDWR | os.O_APPEND)
+    other = os.open(mount.path / "g-wal", os.O_RDWR | os.O_APPEND)
     os.write(other, b"other")
     for name in "fg":
-        os.unlink(mount.path / name)
+        os.unlink(mount.path / f"{name}-wal")
     # The maintenance comes each second: that of a file that is closed shows that it has been there.
-    os.close(os.open(mount.path / "h", os.O_RDWR | os.O_APPEND | os.O_CREAT))
-    gone = os.open(mount.path / "h", os.O_RDWR | os.O_APPEND)
+    os.close(os.open(mount.path / "h-wal", os.O_RDWR | os.O_APPEND | os.O_CREAT))
+    gone = os.open(mount.path / "h-wal", os.O_RDWR | os.O_APPEND)
     os.write(gone, b"x")
     os.close(gone)
-    mount.settled("h")
-    gone = os.open(mount.path / "h", os.O_RDWR | os.O_APPEND)
+    mount.settled("h-wal")
+    gone = os.open(mount.path / "h-wal", os.O_RDWR | os.O_APPEND)
     os.ftruncate(gone, 0)
-    os.unlink(mount.path / "h")
+    os.unlink(mount.path / "h-wal")
     with_h = objects(mount)
     os.close(gone)
     wait_until(lambda: objects(mount) < with_h, "the object of h to be removed")
@@ -359,7 +359,7 @@ def test_an_unlinked_live_file_lasts_as_long_as_its_descriptors(mount):
     os.close(log)
     os.close(other)
     wait_until(lambda: len(objects(mount)) == len(before) + 1, "what nobody names to be removed")
-    assert mount.sh("cat f@@/1 h@@/1") == "one\nx"
+    assert mount.sh("cat f-wal@@/1 h-wal@@/1") == "one\nx"
 
 
 BUSY = """

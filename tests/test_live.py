@@ -184,3 +184,49 @@ while time.monotonic() < end:
         writes += 1
     assert [r.wait() for r in readers] == [0] * 3
     assert mount.sh("head -c 6 x.db; cat f@@/1") == "hello\0v1\n"
+
+
+REPLACES = {
+    "> F": "echo new > $1", "truncate -s 0": "truncate -s 0 $1", "truncate -s 2": "truncate -s 2 $1", "cp": "echo new > o; cp o $1",
+    "rm": "rm $1", "mv": "echo new > o; mv o $1", "sed -i": "sed -i s/day/night/ $1", "dd": "echo new | dd of=$1 conv=notrunc status=none",
+    "ln -f": "echo new > o; ln -f o $1", "python r+": """python3 -c 'import sys; open(sys.argv[1], "r+").write("new")' $1"""}
+
+
+@pytest.mark.parametrize("how", REPLACES)
+@pytest.mark.parametrize("name", ["app.log", "notes"])
+def test_what_is_appended_by_a_program_that_goes_on_is_not_lost(mount, name, how):
+    """Others cut it off, overwrite it or remove it while it is live: the history has what was there."""
+    job = mount.popen('exec 3>> $1; echo day1 >&3; echo day2 >&3; echo go; read line; echo day3 >&3', name,
+                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert job.stdout.readline() == "go\n"
+    mount.sh(REPLACES[how], name)
+    job.communicate("\n", timeout=20)
+    mount.sh("sync -f .")
+    mount.settled(name) if (mount.path / name).exists() else None
+    assert b"day1\nday2\n" in mount.versions(name).values()
+
+
+def test_a_database_that_is_overwritten_while_it_is_open(mount):
+    db = sqlite3.connect(mount.path / "app.db")
+    db.execute("CREATE TABLE t (x)")
+    db.executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(1000)])
+    db.commit()
+    mount.sh("echo junk > app.db")
+    db.close()
+    mount.settled("app.db")
+    newest = max(v for v, content in mount.versions("app.db").items() if content.startswith(b"SQLite"))
+    mount.sh("cp app.db@@/$1 old.db", str(newest))
+    with sqlite3.connect(mount.path / "old.db") as old:
+        assert old.execute("SELECT count(*) FROM t").fetchone() == (1000,)
+
+
+def test_a_databases_journal_leaves_no_versions(mount):
+    db = sqlite3.connect(mount.path / "app.db")
+    db.execute("PRAGMA journal_mode = TRUNCATE")
+    db.execute("CREATE TABLE t (x)")
+    for i in range(20):
+        db.execute("INSERT INTO t VALUES (?)", (i,))
+        db.commit()
+    db.close()
+    mount.settled("app.db")
+    assert len(mount.versions("app.db-journal")) <= 2 and len(mount.versions("app.db")) <= 2
