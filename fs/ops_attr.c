@@ -32,8 +32,9 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)fi;
 	if (is_root(ino)) {
+		/* Trees come and go by the kernel's doing, which asks again then. */
 		root_stat(request_fs(req), &st);
-		fuse_reply_attr(req, &st, 0);
+		fuse_reply_attr(req, &st, CACHE_LONG_S);
 	} else if (node_of(ino)->kind == NODE_VIRTUAL) {
 		err = virtual_stat(node_of(ino), &st);
 		if (err)

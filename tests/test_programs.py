@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from lib.mount import ROOT
+
 
 def attributes(root, times=True):
     """All that a copy has to keep, by path."""
@@ -141,3 +143,9 @@ def test_a_virtual_environment_like_tree(mount):
         [ "$(find t -type f | wc -l)" = 500 ] && grep -rh . t | sort -n | wc -l
         cp -r t u && diff -r t u && rm -r t u""")
     assert os.listdir(mount.path) == []
+
+
+def test_the_benchmark_runs(mount, plain):
+    done = mount.run('"$1/tools/bench" . "$2" 0.1', ROOT, plain)
+    assert done.returncode == 0 and "read large" in done.stdout, done.stderr
+    assert mount.sh("ls") == "" and os.listdir(plain) == []
