@@ -297,7 +297,7 @@ bool live_set_times(struct node *node, int64_t mtime_ns)
 	/* A settling that has begun does not look at it any more: its end is waited for. */
 	lock_take(&live->io_lock);
 	lock_take(&node->file->lock);
-	taken = node->kind == NODE_LIVE && node->live == live;
+	taken = node->kind == NODE_LIVE && node->live == live && live->written;
 	if (taken)
 		live->mtime_ns = mtime_ns;
 	lock_drop(&node->file->lock);
@@ -323,6 +323,8 @@ void live_stat_locked(struct live *live, struct stat *stat)
 		return;
 	stat->st_size = st.st_size;
 	stat->st_blocks = st.st_blocks;
+	if (!live->written)
+		return;
 	stat->st_mtim.tv_sec = live->mtime_ns / 1000000000;
 	stat->st_mtim.tv_nsec = live->mtime_ns % 1000000000;
 }

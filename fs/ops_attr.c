@@ -206,6 +206,23 @@ static struct attr_change change_of(const struct stat *attr, int to_set)
 	return change;
 }
 
+static bool set_time_of_live(struct node *node, int64_t mtime_ns)
+{
+	struct node *head = NULL;
+	bool taken;
+
+	/* Who took a lock may write to the head by another node; futimens(3) does not say through which file. */
+	lock_take(&node->file->lock);
+	if (node_is_aside_locked(node) && node->followed && node->file->head) {
+		head = node->file->head;
+		node_ref_locked(head);
+	}
+	lock_drop(&node->file->lock);
+	taken = live_set_times(head ? head : node, mtime_ns);
+	node_unref(head, 1);
+	return taken;
+}
+
 /* The time of what is not published yet goes with the save, or with the live file. True when it did. */
 static bool set_time_of_content(struct node *node, int64_t mtime_ns)
 {
@@ -218,11 +235,11 @@ static bool set_time_of_content(struct node *node, int64_t mtime_ns)
 		save = save_ref(node->save);
 	lock_drop(&node->file->lock);
 	if (!save)
-		return live_set_times(node, mtime_ns);
+		return set_time_of_live(node, mtime_ns);
 	taken = save_set_times(save, mtime_ns);
 	save_unref(save);
 	/* It may have gone live meanwhile. */
-	return taken || live_set_times(node, mtime_ns);
+	return taken || set_time_of_live(node, mtime_ns);
 }
 
 static int change_attributes(fuse_req_t req, struct node *node, struct attr_change change)

@@ -202,7 +202,7 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry, const
 /* by: an open file, to tell those who write apart. */
 ssize_t live_write(struct live *live, const void *by, const char *data, size_t bytes,
 	int64_t offset, bool append, uid_t uid);
-/* False when the node is not live any more. */
+/* False when the node is not live any more, or nothing was written since its last version: then the times are the file's. */
 bool live_set_times(struct node *node, int64_t mtime_ns);
 /* What others wrote, or all that was written, becomes a version before it is cut off. */
 int live_truncate(struct live *live, const void *by, int64_t size_bytes, uid_t uid);

@@ -149,6 +149,9 @@ static int finish_live(struct tree *tree, struct publish *publish, const struct 
 	if (head->id && head->size_bytes == st.st_size &&
 		memcmp(&head->hash, &publish->content.hash, sizeof(head->hash)) == 0)
 		publish->equals = head->id;
+	/* Nothing was written: its times may have been set. */
+	if (publish->equals && head->object == publish->content.object)
+		publish->changes_content = false;
 	snprintf(publish->actor.user, sizeof(publish->actor.user), "-");
 	snprintf(publish->actor.program, sizeof(publish->actor.program), "recovery");
 	err = publish_commit(publish);

@@ -1,4 +1,5 @@
 """The live regime: what is written in place, by all who have it open, as on any POSIX filesystem."""
+import fcntl
 import mmap
 import os
 import sqlite3
@@ -230,3 +231,49 @@ def test_a_databases_journal_leaves_no_versions(mount):
     db.close()
     mount.settled("app.db")
     assert len(mount.versions("app.db-journal")) <= 2 and len(mount.versions("app.db")) <= 2
+
+
+SETS_TIMES = {
+    "touch": "touch -d @77 $1", "touch now": "touch $1; touch -d @77 $1", "touch -r": "touch -d @77 r; touch -r r $1",
+    "utime": "python3 -c 'import os, sys; os.utime(sys.argv[1], (77, 77))' $1",
+    "while it is open": "(exec 9>> $1; touch -d @77 $1)",
+    "after an append": "echo more >> $1; touch -d @77 $1",
+    "between appends and the close": "(exec 9>> $1; echo more >&9; touch -d @77 $1)",
+    "futimens": """python3 -c 'import os, sys
+for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_APPEND):
+    fd = os.open(sys.argv[1], flags); os.utime(fd, (77, 77)); os.close(fd)' $1""",
+    "under a lock": """python3 -c 'import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, 2); os.utime(fd, (77, 77)); os.close(fd)' $1""",
+    "after a write under a lock": """python3 -c 'import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR); fcntl.flock(fd, 2); os.write(fd, b"new"); os.utime(fd, (77, 77)); os.close(fd)' $1"""}
+
+
+@pytest.mark.parametrize("how", SETS_TIMES)
+@pytest.mark.parametrize("name", ["x.log", "x.db", "plain"])
+def test_times_of_live_files_stay_as_they_were_set(mount, name, how):
+    mount.sh("echo base > $1; cat $1; touch -d @5 $1", name)
+    mount.settled(name)
+    mount.sh(SETS_TIMES[how], name)
+    assert (mount.path / name).stat().st_mtime == 77
+    mount.settled(name)
+    assert (mount.path / name).stat().st_mtime == 77
+    mount.remount()
+    assert (mount.path / name).stat().st_mtime == 77
+
+
+def test_who_opens_a_live_file_and_writes_nothing_leaves_its_times(mount):
+    mount.sh("echo base > x.log; echo base > f; touch -d @77 x.log f")
+    for name, flags in (("x.log", os.O_RDWR), ("x.log", os.O_RDWR | os.O_APPEND), ("f", os.O_RDWR)):
+        fd = os.open(mount.path / name, flags)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        assert os.fstat(fd).st_mtime == 77
+        os.close(fd)
+        assert (mount.path / name).stat().st_mtime == 77
+
+
+def test_make_knows_a_live_target_that_was_touched(mount):
+    for target in ("out.log", "out.db"):
+        mount.sh("""touch -d @1000 $1; echo 1 > in.c; printf '%s: in.c\\n\\ttouch %s; echo built\\n' $1 $1 > Makefile""", target)
+        assert mount.sh("make -s") == "built\n"
+        mount.settled(target)
+        assert mount.sh("make -s") == "", "it is built already"
