@@ -182,11 +182,11 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry, const
 	}
 	err = version_set_live(file, live->object, false);
 	/* Another one went live at the same time, and is the head; or was it, and has writers still. */
-	if (err == -EBUSY && !is_superseded(node))
+	if (err == -EALREADY && !is_superseded(node))
 		err = version_set_live(file, live->object, true);
 	if (err)
 		live_release(node);
-	return err == -EBUSY ? -ESTALE : err;
+	return err == -EALREADY ? -ESTALE : err;
 }
 
 /* io_lock is held. */
@@ -213,7 +213,7 @@ static void mark_written(struct live *live, const void *by, uid_t uid)
 {
 	lock_take(&live->node->file->lock);
 	live->by = live->written && live->by != by ? NULL : by;
-	live->mtime_ns = time_now_ns();
+	live->mtime_ns = live->changed_ns = time_now_ns();
 	live->written = true;
 	if (uid != 0)
 		live->clear_setid = true;
@@ -298,8 +298,10 @@ bool live_set_times(struct node *node, int64_t mtime_ns)
 	lock_take(&live->io_lock);
 	lock_take(&node->file->lock);
 	taken = node->kind == NODE_LIVE && node->live == live && live->written;
-	if (taken)
+	if (taken) {
 		live->mtime_ns = mtime_ns;
+		live->changed_ns = time_now_ns();
+	}
 	lock_drop(&node->file->lock);
 	lock_drop(&live->io_lock);
 	unpin(node, live);
@@ -323,10 +325,8 @@ void live_stat_locked(struct live *live, struct stat *stat)
 		return;
 	stat->st_size = st.st_size;
 	stat->st_blocks = st.st_blocks;
-	if (!live->written)
-		return;
-	stat->st_mtim.tv_sec = live->mtime_ns / 1000000000;
-	stat->st_mtim.tv_nsec = live->mtime_ns % 1000000000;
+	if (live->written)
+		node_stat_changed(stat, live->mtime_ns, live->changed_ns);
 }
 
 struct settling {
@@ -369,6 +369,7 @@ static int settle(struct live *live, bool keep)
 			.basis = live->basis,
 			.actor = live->actor,
 			.mtime_ns = live->mtime_ns,
+			.changed_ns = live->changed_ns,
 			.changes_content = live->written,
 			.clear_setid = live->clear_setid,
 			.live = keep ? live->object : 0,

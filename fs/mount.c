@@ -30,7 +30,7 @@
 #include "fs/root.h"
 #include "fs/timer.h"
 #include "fs/watch.h"
-#include "fs/work.h"
+#include "fs/job.h"
 #include "journal/log.h"
 
 #define DRAIN_S	    10
@@ -342,7 +342,7 @@ static void finish(struct fs *fs)
 	pthread_kill(self.signal_thread, SIGTERM);
 	pthread_join(self.signal_thread, NULL);
 	timers_stop();
-	work_stop();
+	job_stop();
 	root_visit(fs, hurry_tree);
 	while (__atomic_load_n(&fs->maintaining, __ATOMIC_ACQUIRE))
 		usleep(1000);
@@ -367,7 +367,7 @@ static int serve(struct fs *fs)
 	if (self.watcher < 0)
 		log_warning("no watcher: %s", strerror((int)-self.watcher));
 	if (!err)
-		err = work_start();
+		err = job_start();
 	if (!err)
 		err = timers_start();
 	if (!err)

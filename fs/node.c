@@ -123,6 +123,16 @@ void row_stat(const struct node_row *row, struct stat *ret_stat)
 		S_ISREG(row->mode) ? row->content.blocks : (ret_stat->st_size + 511) / 512;
 }
 
+void node_stat_changed(struct stat *stat, int64_t mtime_ns, int64_t changed_ns)
+{
+	struct timespec changed = timespec_of(changed_ns);
+
+	stat->st_mtim = timespec_of(mtime_ns);
+	if (changed.tv_sec > stat->st_ctim.tv_sec ||
+		(changed.tv_sec == stat->st_ctim.tv_sec && changed.tv_nsec > stat->st_ctim.tv_nsec))
+		stat->st_ctim = changed;
+}
+
 /* Who opened a file before anything was published has it grow: `tail -f` looks at the size. */
 static void stat_published(struct node *node, struct stat *ret_stat)
 {
@@ -130,7 +140,7 @@ static void stat_published(struct node *node, struct stat *ret_stat)
 
 	ret_stat->st_size = file->attr.content.size_bytes;
 	ret_stat->st_blocks = file->attr.content.blocks;
-	if (file->head && file->head->kind == NODE_LIVE)
+	if (file_is_live_locked(file))
 		live_stat_locked(file->head->live, ret_stat);
 }
 
@@ -146,7 +156,7 @@ void node_stat_locked(struct node *node, struct stat *ret_stat)
 {
 	row_stat(&node->file->attr, ret_stat);
 	if (node->followed && node_is_aside_locked(node)) {
-		if (node->file->head && node->file->head->kind == NODE_LIVE)
+		if (file_is_live_locked(node->file))
 			live_stat_locked(node->file->head->live, ret_stat);
 		return;
 	}

@@ -42,8 +42,10 @@ static inline bool is_root(fuse_ino_t id)
 bool ops_handle_opened(struct handle *handle);
 /* Those who still wait for locks at the end get none. */
 void ops_locks_end(struct file *file);
-/* The live file that a writer's handle works on; NULL when it works on a staged save. */
+/* The live file that a writer's handle jobs on; NULL when it jobs on a staged save. */
 struct live *ops_live(struct handle *handle);
+/* The head was written to through ino, which to the kernel is another node than the handle's. */
+void ops_tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length);
 /* With fd -1 and no limit; NULL: no memory. node may be NULL. It is in the list of all handles. */
 struct handle *ops_handle_new(struct node *node);
 /* Frees it; its writing has ended. */

@@ -265,7 +265,7 @@ void op_setattr(
 	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct attr_change change = change_of(attr, to_set);
-	struct node *node = node_of(ino), *target = node;
+	struct node *node = node_of(ino);
 	struct handle *handle = fi ? handle_of(fi) : NULL;
 	int err = 0;
 
@@ -276,12 +276,8 @@ void op_setattr(
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		err = handle ? truncate_handle(handle, attr->st_size, fuse_req_ctx(req)->uid)
 			     : truncate_path(req, node, attr->st_size);
-	if (handle && handle->former) {
-		/* It goes on in the head, which the kernel knows as another file. */
-		if (to_set & FUSE_SET_ATTR_SIZE)
-			notify_pages(request_fs(req), handle->node, 0, 0);
-		target = handle->node;
-	}
+	if (handle && (to_set & FUSE_SET_ATTR_SIZE))
+		ops_tell_head(handle, ino, 0, 0);
 	/* chown(2) of nothing still takes the set-id bits away. */
 	if (!err && !(to_set & FUSE_SET_ATTR_SIZE) && !change.mask) {
 		change.mask = ATTR_UID | ATTR_GID;
@@ -289,7 +285,7 @@ void op_setattr(
 		change.gid = node->file->attr.gid;
 	}
 	if (!err && change.mask)
-		err = change_attributes(req, target, change);
+		err = change_attributes(req, node, change);
 	if (err)
 		fuse_reply_err(req, -err);
 	else

@@ -20,29 +20,35 @@ struct live *ops_live(struct handle *handle)
 	return handle->node->live;
 }
 
+/* What everybody reads now; -1: nothing was published yet. */
+static int open_head(struct file *file, int *ret_fd)
+{
+	struct content head;
+	int err = -ENOENT;
+
+	for (int looks = 0; err == -ENOENT && looks < LOOKS_MAX; looks++) {
+		lock_take(&file->lock);
+		head = file->attr.content;
+		*ret_fd = file_is_live_locked(file)
+				  ? fcntl(file->head->live->fd, F_DUPFD_CLOEXEC, 0)
+				  : -1;
+		lock_drop(&file->lock);
+		err = *ret_fd < 0 && head.object ? version_open(file->tree, head.object, ret_fd)
+						 : 0;
+	}
+	return err;
+}
+
 /* A reader of what was never published looks whether it is there by now. */
 static int open_published(struct handle *handle)
 {
-	struct file *file = handle->node->file;
-	struct content head = {0};
-	int fd = -1, err = 0;
+	int fd, none = -1, err = open_head(handle->node->file, &fd);
 
-	lock_take(&file->lock);
-	if (file->head && file->head->kind == NODE_LIVE)
-		fd = fcntl(file->head->live->fd, F_DUPFD_CLOEXEC, 0);
-	else
-		head = file->attr.content;
-	lock_drop(&file->lock);
-	if (fd < 0 && head.object)
-		err = version_open(file->tree, head.object, &fd);
 	/* Two reads may come at once: the first descriptor stays. */
-	if (fd >= 0) {
-		int none = -1;
-
-		if (!__atomic_compare_exchange_n(
-			    &handle->fd, &none, fd, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-			close(fd);
-	}
+	if (!err && fd >= 0 &&
+		!__atomic_compare_exchange_n(
+			&handle->fd, &none, fd, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		close(fd);
 	return err;
 }
 
@@ -58,24 +64,13 @@ static int follow_head(struct handle *handle)
 {
 	unsigned followed = __atomic_load_n(&handle->node->followed, __ATOMIC_ACQUIRE);
 	struct file *file = handle->node->file;
-	int fd = -1, err = 0;
+	int fd, err;
 
-	for (int looks = 0; fd < 0 && looks < LOOKS_MAX; looks++) {
-		struct content head = {0};
-
-		lock_take(&file->lock);
-		if (file->head && file->head->kind == NODE_LIVE)
-			fd = fcntl(file->head->live->fd, F_DUPFD_CLOEXEC, 0);
-		else
-			head = file->attr.content;
-		lock_drop(&file->lock);
-		if (fd < 0 && !head.object)
-			fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		else if (fd < 0)
-			err = version_open(file->tree, head.object, &fd);
-	}
-	if (fd < 0)
-		return err ? err : -EMFILE;
+	err = open_head(file, &fd);
+	if (!err && fd < 0 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+		err = -errno;
+	if (err)
+		return err;
 	lock_take(&file->lock);
 	if (handle->fd < 0)
 		__atomic_store_n(&handle->fd, fd, __ATOMIC_RELEASE);
@@ -140,8 +135,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 		ops_versions_release();
 }
 
-/* The head was written to through a node that is another one to the kernel. */
-static void tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length)
+void ops_tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length)
 {
 	if (node_of(ino) != handle->node)
 		notify_pages(tree_fs(handle->node->file->tree), handle->node, offset, length);
@@ -166,7 +160,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 			 : -EBADF;
 	}
 	if (n > 0)
-		tell_head(handle, ino, handle->append ? 0 : offset, handle->append ? 0 : n);
+		ops_tell_head(handle, ino, handle->append ? 0 : offset, handle->append ? 0 : n);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -189,10 +183,8 @@ static bool is_interrupted(struct save *save, const struct process *process)
 	bool killed = process->exiting && thread_is_killed(process->tid);
 
 	lock_take(&save->file->lock);
-	if (save_is_writers_locked(save, process)) {
+	if (save_is_writers_locked(save, process))
 		save->interrupted = killed && (save->dirty || !save->closed_ms);
-		save->aside = save->interrupted && !save->stream_candidate;
-	}
 	killed = save->interrupted;
 	lock_drop(&save->file->lock);
 	return killed;
@@ -200,33 +192,16 @@ static bool is_interrupted(struct save *save, const struct process *process)
 
 /* The verdict and the safety belong to the saver's own process, after it wrote. For all others, and where nothing was written: when
  * the process has it open no more, its release may be on its way. */
-void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static int flush_save(fuse_req_t req, struct save *save)
 {
-	struct handle *handle = handle_of(fi);
-	struct save *save = handle->save;
+	bool sync = request_fs(req)->options.durable_close;
 	struct process process;
-	bool sync;
 	int err = 0;
 
-	(void)ino;
-	if (handle->node->file) {
-		lock_take(&handle->node->file->lock);
-		handle->flushed_ms = time_mono_ms();
-		lock_drop(&handle->node->file->lock);
-	}
-	if (!save || !handle->writer || ops_live(handle)) {
-		ops_locks_flushed(handle, fi->lock_owner);
-		fuse_reply_err(req, 0);
-		return;
-	}
 	request_process(req, &process);
-	if (is_interrupted(save, &process)) {
-		ops_locks_flushed(handle, fi->lock_owner);
-		fuse_reply_err(req, 0);
-		return;
-	}
+	if (is_interrupted(save, &process))
+		return 0;
 	if (process_same(&process, &save->saver) && (save->dirty || save->failed)) {
-		sync = request_fs(req)->options.durable_close;
 		err = save_close(save, sync);
 		if (!err && sync)
 			err = journal_sync(save->file->tree->journal);
@@ -236,6 +211,17 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		lock_drop(&save->file->lock);
 	}
 	save_flushed(save);
+	return err;
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *handle = handle_of(fi);
+	int err = 0;
+
+	(void)ino;
+	if (handle->save && handle->writer && !ops_live(handle))
+		err = flush_save(req, handle->save);
 	ops_locks_flushed(handle, fi->lock_owner);
 	fuse_reply_err(req, -err);
 }
@@ -287,7 +273,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	if (err && !live && handle->save)
 		save_failed(handle->save, err, offset);
 	if (!err)
-		tell_head(handle, ino, 0, 0);
+		ops_tell_head(handle, ino, 0, 0);
 	fuse_reply_err(req, -err);
 }
 
@@ -367,7 +353,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in,
 	if (n < 0 && out->save && !ops_live(out))
 		save_failed(out->save, (int)n, offset_out);
 	if (n > 0)
-		tell_head(out, ino_out, offset_out, n);
+		ops_tell_head(out, ino_out, offset_out, n);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

@@ -227,6 +227,26 @@ static struct parked *pass_turn_locked(struct file *file, const struct range_loc
 	return handle->save ? save_pass_turn_locked(file, handle->save) : NULL;
 }
 
+/* Who asks for another lock than it has loses that first (flock(2)): of two that share it, and want it alone, one gets it. */
+static struct parked *lose_locked(struct file *file, const struct range_lock *lock)
+{
+	if (lock->kind != RANGE_FLOCK || !range_owned(file->locks, RANGE_FLOCK, lock->owner))
+		return NULL;
+	range_drop_via(&file->locks, lock->via);
+	return give_locked(file);
+}
+
+static void refuse(fuse_req_t req, struct file *file, const struct range_lock *lock)
+{
+	struct parked *waiting;
+
+	lock_take(&file->lock);
+	waiting = lose_locked(file, lock);
+	lock_drop(&file->lock);
+	park_resume(waiting, PARK_DONE);
+	fuse_reply_err(req, EAGAIN);
+}
+
 static void wait_for_lock(
 	fuse_req_t req, struct node *node, const struct range_lock *lock, unsigned timeout_ms)
 {
@@ -245,16 +265,11 @@ static void wait_for_lock(
 	parked->lock = *lock;
 	park_listen(parked);
 	lock_take(&file->lock);
-	/* Between losing the one and getting the other, others may have it (flock(2)). */
-	if (lock->kind == RANGE_FLOCK && timeout_ms == PARK_FOREVER &&
-		range_owned(file->locks, RANGE_FLOCK, lock->owner)) {
-		range_drop_via(&file->locks, lock->via);
-		waiting = give_locked(file);
-	}
+	waiting = lose_locked(file, lock);
 	conflict = range_conflict(file->locks, lock);
 	if (!conflict)
 		err = range_set(&file->locks, lock) != 0 ? -ENOLCK : 0;
-	else if (lock->kind == RANGE_POSIX)
+	else if (lock->kind == RANGE_POSIX && timeout_ms == PARK_FOREVER)
 		err = range_wait_begin(&parked->wait, lock->owner, conflict->owner);
 	if (conflict && !err) {
 		next = pass_turn_locked(file, lock);
@@ -299,7 +314,7 @@ static void take(fuse_req_t req, fuse_ino_t ino, const struct range_lock *wanted
 	else if (is_let_go(file, wanted))
 		wait_for_lock(req, node, wanted, LET_GO_WAIT_MS);
 	else
-		fuse_reply_err(req, EAGAIN);
+		refuse(req, file, wanted);
 }
 
 /* Versions never change: there is nothing to wait for, and nothing to keep others from. */
@@ -407,6 +422,7 @@ void ops_locks_flushed(struct handle *handle, uint64_t owner)
 	if (!file)
 		return;
 	lock_take(&file->lock);
+	handle->flushed_ms = time_mono_ms();
 	any = range_owned(file->locks, RANGE_POSIX, owner);
 	lock_drop(&file->lock);
 	if (!any)

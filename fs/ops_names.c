@@ -509,14 +509,14 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	reply_new(req, file_ref(file));
 }
 
-/* What is being written in place is kept when the last name goes. */
+/* What is being written in place is kept in the history of the name that goes. */
 static int keep_live(struct file *file)
 {
 	struct node *head = NULL;
 	int err = 0;
 
 	lock_take(&file->lock);
-	if (file->attr.nlink == 1 && file->head && file->head->kind == NODE_LIVE) {
+	if (file_is_live_locked(file)) {
 		head = file->head;
 		node_ref_locked(head);
 	}

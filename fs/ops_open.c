@@ -155,7 +155,8 @@ void ops_close(struct handle *handle)
 {
 	bool locks = ops_locks_held(handle);
 
-	if (locks && ops_live(handle))
+	/* The last writer's end makes a version anyway. */
+	if (locks && ops_live(handle) && ops_live(handle)->writers > 1)
 		live_unlocked(ops_live(handle));
 	end_writing(handle);
 	if (locks)

@@ -65,9 +65,9 @@ static void on_signal(fuse_req_t req, void *arg)
 	set_timer(parked, time_mono_ms());
 }
 
-static void on_end(struct work *work)
+static void on_end(struct job *job)
 {
-	struct parked *parked = container_of(work, struct parked, work);
+	struct parked *parked = container_of(job, struct parked, job);
 
 	park_resume(parked, parked->end);
 }
@@ -91,8 +91,8 @@ static void on_timer(struct timer *timer)
 	lock_drop(&parked->file->lock);
 	if (claimed) {
 		parked->end = interrupted ? PARK_INTERRUPTED : PARK_TIMEOUT;
-		parked->work.call = on_end;
-		work_do(&parked->work);
+		parked->job.call = on_end;
+		job_do(&parked->job);
 	}
 	unref(parked);
 }

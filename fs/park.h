@@ -9,7 +9,7 @@
 
 #include "fs/fs.h"
 #include "fs/timer.h"
-#include "fs/work.h"
+#include "fs/job.h"
 #include "meta/turn.h"
 
 #define PARK_FOREVER (~0u)
@@ -33,7 +33,7 @@ struct parked {
 	void (*resume)(struct parked *parked, enum park_end end);
 
 	struct timer timer;
-	struct work work; /* its end by time or by a signal */
+	struct job job; /* its end by time or by a signal */
 	enum park_end end;
 	int64_t due_ms;
 	int signalled; /* atomic */

@@ -79,6 +79,12 @@ static void on_applied(struct publish *publish)
 	}
 }
 
+/* Who made it was killed, and there is a version to keep instead. */
+static bool is_aside(const struct save *save)
+{
+	return save->interrupted && !save->stream_candidate;
+}
+
 static bool equals_head(struct save *save, struct file *file)
 {
 	struct content head = file_attr(file).content;
@@ -116,10 +122,11 @@ static int publish(
 			.kind = save->interrupted ? "interrupted"
 				: how == HOW_LIVE ? "stream"
 						  : "save",
-			.aside = save->aside,
+			.aside = is_aside(save),
 			.basis = save->basis,
 			.actor = save->actor,
 			.mtime_ns = save->mtime_ns,
+			.changed_ns = save->changed_ns,
 			.changes_content = true,
 			.clear_setid = save->clear_setid,
 			.keep_if_unlinked = save->keep_if_unlinked,
@@ -130,7 +137,7 @@ static int publish(
 	};
 	if (live)
 		publishing->publish.live = live->object;
-	if (!save->aside && equals_head(save, file))
+	if (!is_aside(save) && equals_head(save, file))
 		publishing->publish.equals = file_attr(file).content.id;
 	return publish_commit(&publishing->publish);
 }
@@ -185,7 +192,7 @@ static bool is_cut_off(struct save *save)
 {
 	struct stat st;
 
-	return save->aside && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
+	return is_aside(save) && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
 }
 
 int save_publish(struct save *save)
@@ -209,7 +216,7 @@ int save_publish(struct save *save)
 		save_unref(save);
 		return 0;
 	}
-	if (save->aside)
+	if (is_aside(save))
 		log_info("tree %s: a save by %s (%s, process %d) was interrupted: it is in the "
 			 "history",
 			save->file->tree->info.name, save->actor.user, save->actor.program,
@@ -305,7 +312,7 @@ int save_go_live(struct save *save)
 	live->object = save->object;
 	live->fd = fcntl(save->fd, F_DUPFD_CLOEXEC, 0);
 	err = live->fd < 0 ? -errno : publish(save, HOW_LIVE, live, &publishing);
-	if (err == -EBUSY) { /* others write to it in place: this save stays what it is */
+	if (err == -EALREADY) { /* others write to it in place: this save stays what it is */
 		lock_take(&save->file->lock);
 		save->state = before;
 		lock_drop(&save->file->lock);
@@ -315,7 +322,7 @@ int save_go_live(struct save *save)
 	if (err) {
 		lock_drop(&save->io_lock);
 		live_free(live);
-		return err == -EBUSY ? 0 : err;
+		return err == -EALREADY ? 0 : err;
 	}
 	/* In stage/ until a version names it. */
 	live->staged = !is_named(publishing.publish.outcome) || place_object(save, true) != 0;

@@ -161,7 +161,7 @@ int save_begin(struct save *save, int open_flags, bool created)
 	save->created = created;
 	save->truncated = !created && (open_flags & O_TRUNC);
 	save->clear_setid = save->truncated && save->actor.uid != 0;
-	save->mtime_ns = time_now_ns();
+	save->mtime_ns = save->changed_ns = time_now_ns();
 	lock_drop(&file->lock);
 	save->base_size_bytes = head.size_bytes;
 	if (created || save->truncated || head.id == 0) {
@@ -312,7 +312,7 @@ static void mark_written(struct save *save, uid_t uid)
 	if (save->state == SAVE_CLOSING)
 		save->state = SAVE_STAGED;
 	save->times_set = save->published = false;
-	save->mtime_ns = time_now_ns();
+	save->mtime_ns = save->changed_ns = time_now_ns();
 	lock_drop(&save->file->lock);
 }
 
@@ -452,6 +452,7 @@ bool save_set_times(struct save *save, int64_t mtime_ns)
 	if (open) {
 		save->times_set = true;
 		save->mtime_ns = mtime_ns;
+		save->changed_ns = time_now_ns();
 	}
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
@@ -510,7 +511,7 @@ int save_close(struct save *save, bool sync)
 	if (closing && !err && save->state == SAVE_STAGED) {
 		save->state = SAVE_CLOSING;
 		save->synced = sync;
-		save->interrupted = save->aside = false;
+		save->interrupted = false;
 		save->closed_ms = time_mono_ms();
 		save_set_timer(save, save->closed_ms + STREAM_MS);
 	}
@@ -528,9 +529,9 @@ bool save_has_content(const struct save *save)
 }
 
 /* One timer serves what a save waits for in each state. */
-static void on_due(struct work *work)
+static void on_due(struct job *job)
 {
-	struct save *save = container_of(work, struct save, work);
+	struct save *save = container_of(job, struct save, job);
 	enum { NOTHING, ABANDON, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
 	bool synced;
 	int64_t now_ms = time_mono_ms();
@@ -576,8 +577,8 @@ static void on_timer(struct timer *timer)
 		save_unref(save);
 		return;
 	}
-	save->work.call = on_due;
-	work_do(&save->work);
+	save->job.call = on_due;
+	job_do(&save->job);
 }
 
 void save_stat_locked(struct save *save, struct stat *stat)
@@ -592,10 +593,8 @@ void save_stat_locked(struct save *save, struct stat *stat)
 	} else {
 		stat->st_size = save->base_size_bytes;
 	}
-	if (save->times_set || save_has_content(save)) {
-		stat->st_mtim.tv_sec = save->mtime_ns / 1000000000;
-		stat->st_mtim.tv_nsec = save->mtime_ns % 1000000000;
-	}
+	if (save->times_set || save_has_content(save))
+		node_stat_changed(stat, save->mtime_ns, save->changed_ns);
 }
 
 void save_hook_unlinked(struct file *file, const struct actor *actor)

@@ -27,7 +27,7 @@
 #include "fs/node.h"
 #include "fs/park.h"
 #include "fs/timer.h"
-#include "fs/work.h"
+#include "fs/job.h"
 #include "meta/version.h"
 
 #define STRANGERS_MAX 8
@@ -44,8 +44,8 @@ struct save {
 	struct node *node;	  /* with a reference */
 	unsigned refs;		  /* atomic */
 	struct timer timer;
-	struct work work; /* what is due */
-	bool due;	  /* atomic; work is queued */
+	struct job job; /* what is due */
+	bool due;	/* atomic; job is queued */
 
 	struct process saver;
 	struct actor actor;
@@ -57,7 +57,6 @@ struct save {
 	unsigned other_count; /* ever */
 	pid_t last_writer;    /* atomic; a thread */
 	bool interrupted;     /* who closed it last was killed in the middle of it */
-	bool aside;	      /* and there is a version to keep instead */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
 	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */
@@ -75,11 +74,12 @@ struct save {
 	bool times_set;	    /* mtime_ns was given by utimensat */
 	bool keep_if_unlinked;
 	bool clear_setid;
-	bool locked;	  /* ever */
-	bool published;	  /* what it holds is a version, and maybe not the last */
-	bool synced;	  /* the last closing was an fsync */
-	bool live;	  /* it went live: handles go on there */
-	int64_t mtime_ns; /* of the last write, or as times_set */
+	bool locked;	    /* ever */
+	bool published;	    /* what it holds is a version, and maybe not the last */
+	bool synced;	    /* the last closing was an fsync */
+	bool live;	    /* it went live: handles go on there */
+	int64_t mtime_ns;   /* of the last write, or as times_set */
+	int64_t changed_ns; /* of the last write */
 	int64_t base_size_bytes;
 
 	struct lock io_lock;
@@ -183,7 +183,8 @@ struct live {
 	struct lock io_lock;
 	bool named;	     /* a version names the object, be it of no bytes */
 	int64_t named_bytes; /* as much of the object as versions name */
-	int64_t mtime_ns;    /* file->lock; of the last write */
+	int64_t mtime_ns;    /* file->lock; of the last write, or as it was set since */
+	int64_t changed_ns;  /* file->lock; of the last write */
 	bool written;	     /* file->lock; since it was made a version */
 	const void *by;	     /* file->lock; who did, when it was one only */
 	bool staged;	     /* the object is in stage/ */

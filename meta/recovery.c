@@ -29,7 +29,6 @@ static int next_closing(struct tree *tree, struct publish *publish)
 	struct sql_stmt *stmt;
 	size_t hash_bytes;
 	const void *hash;
-	const char *kind;
 	int err = sql_query(sql,
 		"SELECT object, node, entry, ino, size, hash, kind, basis_kind, basis, "
 		"basis_number, mtime, uid, gid,"
@@ -49,8 +48,7 @@ static int next_closing(struct tree *tree, struct publish *publish)
 		hash = sql_blob(stmt, 5, &hash_bytes);
 		if (hash_bytes == sizeof(publish->content.hash.bytes))
 			memcpy(publish->content.hash.bytes, hash, hash_bytes);
-		kind = sql_text(stmt, 6);
-		publish->kind = strcmp(kind, "truncate") == 0 ? "truncate" : "save";
+		publish->kind = "save";
 		publish->basis.kind = sql_int64(stmt, 8) ? "own" : "none";
 		publish->basis.content = sql_int64(stmt, 8);
 		publish->basis.number = sql_int64(stmt, 9);

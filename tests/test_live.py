@@ -277,3 +277,21 @@ def test_make_knows_a_live_target_that_was_touched(mount):
         assert mount.sh("make -s") == "built\n"
         mount.settled(target)
         assert mount.sh("make -s") == "", "it is built already"
+
+
+def test_a_name_that_goes_while_another_one_stays_has_a_history(mount):
+    for name in ("he", "he.log"):
+        mount.sh("exec 7>> $1; echo one >&7; ln $1 $1.2; echo two >&7; rm $1; exec 7>&-", name)
+        assert b"one\ntwo\n" in mount.versions(name).values()
+        assert mount.sh("cat $1.2", name) == "one\ntwo\n"
+
+
+def test_times_that_were_set_survive_a_crash(mount):
+    mount.sh("echo base > x.log; cat x.log")
+    log = os.open(mount.path / "x.log", os.O_WRONLY | os.O_APPEND)
+    mount.sh("touch -d @77 x.log")
+    mount.kill()
+    with pytest.raises(OSError):
+        os.close(log)
+    mount.start()
+    assert (mount.path / "x.log").stat().st_mtime == 77 and len(mount.versions("x.log")) == 1

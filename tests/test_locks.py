@@ -316,76 +316,59 @@ def test_a_signal_ends_the_wait(mount, program, call):
 ADD = """
 import fcntl, json, os, sys
 way, path, key, rounds = sys.argv[1:]
+
+def change(f, i):
+    f.seek(0)
+    data = json.load(f)
+    data[key] = i
+    assert all(isinstance(v, int) for v in data.values())
+    return data
+
+def rewrite(f, data, truncate_first=False):
+    f.seek(0)
+    if truncate_first:
+        f.truncate()
+    json.dump(data, f)
+    f.truncate()
+    f.flush()
+
+def save(path, data):
+    with open(path, "w") as f:
+        json.dump(data, f)
+
+kept = open(path, "r+") if way == "kept open" else None
 for i in range(int(rounds)):
     if way == "in place":
         with open(path, "r+") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
-            data = json.load(f)
-            data[key] = i
-            f.seek(0)
-            f.truncate()
-            json.dump(data, f)
+            rewrite(f, change(f, i), truncate_first=True)
     elif way == "in place, fcntl":
         with open(path, "r+") as f:
             fcntl.lockf(f, fcntl.LOCK_EX)
-            data = json.load(f)
-            data[key] = i
-            f.seek(0)
-            json.dump(data, f)
-            f.truncate()
+            rewrite(f, change(f, i))
     elif way == "unlocked before the close":
-        f = open(path, "r+")
-        fcntl.lockf(f, fcntl.LOCK_EX)
-        data = json.load(f)
-        data[key] = i
-        f.seek(0)
-        json.dump(data, f)
-        f.truncate()
-        f.flush()
-        fcntl.lockf(f, fcntl.LOCK_UN)
-        f.close()
-    elif way == "kept open":
-        if i == 0:
-            f = open(path, "r+")
-        fcntl.flock(f, fcntl.LOCK_EX)
-        f.seek(0)
-        data = json.load(f)
-        data[key] = i
-        f.seek(0)
-        json.dump(data, f)
-        f.truncate()
-        f.flush()
-        fcntl.flock(f, fcntl.LOCK_UN)
-    elif way == "lock on a reader, saved anew":
-        with open(path) as f:
-            fcntl.flock(f, fcntl.LOCK_EX)
-            data = json.load(f)
-            data[key] = i
-            with open(path, "w") as g:
-                json.dump(data, g)
-    elif way == "lock file":
-        with open(path + ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            data = json.load(open(path))
-            data[key] = i
-            with open(path, "w") as g:
-                json.dump(data, g)
-    elif way == "lock file and rename":
-        with open(path + ".lock", "a") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-            data = json.load(open(path))
-            data[key] = i
-            with open(path + "." + key, "w") as g:
-                json.dump(data, g)
-            os.rename(path + "." + key, path)
-    else:
         with open(path, "r+") as f:
+            fcntl.lockf(f, fcntl.LOCK_EX)
+            rewrite(f, change(f, i))
+            fcntl.lockf(f, fcntl.LOCK_UN)
+    elif way == "kept open":
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        rewrite(kept, change(kept, i))
+        fcntl.flock(kept, fcntl.LOCK_UN)
+    elif way in ("lock on a reader, saved anew", "lock in place, saved anew"):
+        with open(path, "r" if "reader" in way else "r+") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
-            data = json.load(f)
-            data[key] = i
-            with open(path, "w") as g:
-                json.dump(data, g)
-    assert data[key] == i and all(isinstance(v, int) for v in data.values())
+            save(path, change(f, i))
+    else:
+        with open(path + ".lock", "a") as lock:
+            (fcntl.lockf if "rename" in way else fcntl.flock)(lock, fcntl.LOCK_EX)
+            with open(path) as f:
+                data = change(f, i)
+            if "rename" in way:
+                save(path + "." + key, data)
+                os.rename(path + "." + key, path)
+            else:
+                save(path, data)
 """
 COUNT = """
 import fcntl, os, sys
@@ -514,3 +497,58 @@ def test_locks_at_the_end_of_the_mount(mount, program):
     mount.ended()
     mount.start()
     assert mount.sh("cat f") == "more\n"
+
+
+def test_an_upgrade_that_fails_loses_the_lock(mount, program):
+    """As flock(2) has it: else two who share it, and want it alone, would wait for each other for ever."""
+    mount.sh("echo text > f")
+    mount.settled("f")
+    a, b = program(), program()
+    x, y = a.open("f", "os.O_RDONLY"), b.open("f", "os.O_RDONLY")
+    assert a(f"fcntl.flock({x}, {SH})") is None and b(f"fcntl.flock({y}, {SH})") is None
+    assert a(f"fcntl.flock({x}, {EX} | {NB})") == "EAGAIN"
+    assert b(f"fcntl.flock({y}, {EX} | {NB})") is None
+    assert a(f"fcntl.flock({x}, {SH} | {NB})") == "EAGAIN"
+
+
+HELD_BY_A_CHILD = """
+import fcntl, os, sys
+lock = os.open("f", os.O_RDONLY)
+fcntl.flock(lock, fcntl.LOCK_EX)
+save = os.open("f", os.O_WRONLY | os.O_TRUNC)
+os.write(save, b"mine")
+ours, childs = os.pipe()
+if not os.fork():
+    os.close(lock)
+    os.close(childs)
+    os.read(ours, 1)
+    os._exit(0)
+os.close(save)
+if sys.argv[1] == "unlock":
+    fcntl.flock(lock, fcntl.LOCK_UN)
+else:
+    os.close(lock)
+print("unlocked", flush=True)
+sys.stdin.readline()
+print(open("f").read(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["unlock", "close"])
+def test_what_was_closed_under_a_lock_is_there_for_the_next(mount, how):
+    """Be it that its release has not come yet: here a child keeps it back. And then it is not in the way of what comes next."""
+    mount.sh("echo old > f")
+    mount.settled("f")
+    with open(mount.path / "f", encoding="ascii") as reader:
+        job = mount.popen([sys.executable, "-c", HELD_BY_A_CHILD, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert job.stdout.readline() == "unlocked\n"
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        assert reader.read() == "mine"
+        mount.sh("printf other > f")
+        fcntl.flock(reader, fcntl.LOCK_UN)
+    job.stdin.write("go on\n")
+    job.stdin.flush()
+    assert job.stdout.readline() == "other\n", "it reads what is there, not what it saved before"
+    job.communicate(timeout=20)
+    mount.settled("f")
+    assert mount.sh("cat f") == "other"

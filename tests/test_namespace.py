@@ -6,6 +6,7 @@ import random
 import socket
 import stat
 import threading
+import time
 
 import pytest
 
@@ -846,3 +847,34 @@ def test_rsync_keeps_the_times_of_all_files(mount, plain):
     mount.sh("rsync -a $1/ copy/; rsync -a --inplace $1/ copy2/; cp -a $1 copy3", plain)
     for copy in ("copy", "copy2", "copy3"):
         assert mount.sh("rsync -ani $1/ $2/", plain, copy) == ""
+
+
+def test_no_time_changes_after_the_close(mount):
+    """What a program finds by fstat before, or by stat after it closed the file, is what stays: git's index relies on it."""
+    mount.sh("echo old > f; echo old > x.log; cat f x.log")
+    mount.settled("f")
+    for i in range(30):
+        for path, flags in (("f", os.O_TRUNC), ("f", 0), ("x.log", os.O_APPEND), (f"new{i}", os.O_CREAT)):
+            fd = os.open(mount.path / path, os.O_RDWR | flags, 0o644)
+            os.write(fd, b"new %d\n" % i)
+            before = os.fstat(fd)
+            os.close(fd)
+            after = os.stat(mount.path / path)
+            mount.settled(path)
+            later = os.stat(mount.path / path)
+            for name in ("st_mtime_ns", "st_ctime_ns", "st_size"):
+                assert getattr(before, name) == getattr(after, name) == getattr(later, name), (path, name)
+    assert os.stat(mount.path / "f").st_ctime_ns > os.stat(mount.path / "new0").st_ctime_ns
+
+
+def test_the_ctime_tells_of_a_content_that_comes_late(mount):
+    """Who looks for what changed since a time must find what was written before it, and shown after it."""
+    mount.sh("echo old > f")
+    mount.settled("f")
+    fd = os.open(mount.path / "f", os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"new")
+    time.sleep(1.2)
+    mount.sh("touch mark")
+    os.close(fd)
+    mount.settled("f")
+    assert os.stat(mount.path / "f").st_ctime_ns > os.stat(mount.path / "mark").st_ctime_ns

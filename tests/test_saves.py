@@ -94,7 +94,7 @@ def test_a_save_is_seen_by_the_same_process(mount):
 def test_a_large_save_that_is_being_published_is_waited_for(mount):
     """Comparing it with the version before takes a while; by the same thread, by another process."""
     for i in range(4):
-        data = b"%d" % (i // 2) * (64 << 20)
+        data = b"%d" % (i // 2) * (256 << 20)
         with open(mount.path / "f", "wb") as f:
             f.write(data)
             f.truncate(len(data))
