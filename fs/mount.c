@@ -319,7 +319,8 @@ static void finish_tree(struct tree *tree)
 	free(files);
 }
 
-static void finish_nodes(struct fs *fs)
+/* Releases may have got lost; the handles still keep the nodes. */
+static void finish_live(struct fs *fs)
 {
 	struct node *node;
 
@@ -329,7 +330,11 @@ static void finish_nodes(struct fs *fs)
 		node->live->writers = 1;
 		live_release(node);
 	}
-	/* What the kernel still knew is forgotten. */
+}
+
+/* What the kernel still knew is forgotten. */
+static void finish_nodes(struct fs *fs)
+{
 	while (fs->nodes)
 		node_unref(fs->nodes, fs->nodes->refs);
 }
@@ -347,6 +352,7 @@ static void finish(struct fs *fs)
 	while (__atomic_load_n(&fs->maintaining, __ATOMIC_ACQUIRE))
 		usleep(1000);
 	root_visit(fs, finish_tree);
+	finish_live(fs);
 	ops_handles_drop();
 	notify_stop(fs);
 	redirect_clear();
