@@ -18,7 +18,7 @@
 #define CACHE_LONG_S 86400.0
 
 /* After a closing, the release is on its way: others wait this long for it, before they are shown the version before. */
-#define RELEASE_WAIT_MS 50
+#define RELEASE_WAIT_MS 200
 /* A reservation that nobody came for. */
 #define RESERVATION_MS 2000
 /* A new file that is still open is a stream after this time; a closing after which nothing was written is published. */

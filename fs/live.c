@@ -140,6 +140,16 @@ static bool is_superseded(struct node *node)
 	return superseded;
 }
 
+int live_join(struct node *node)
+{
+	bool joined;
+
+	lock_take(&node->file->lock);
+	joined = join_locked(node, "live");
+	lock_drop(&node->file->lock);
+	return joined ? 0 : -EAGAIN;
+}
+
 int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
 	struct file *file = node->file;
@@ -185,7 +195,7 @@ int live_open(struct node *node, const struct actor *actor, int64_t entry, const
 	if (err == -EALREADY && !is_superseded(node))
 		err = version_set_live(file, live->object, true);
 	if (err)
-		live_release(node);
+		live_release(node, false);
 	return err == -EALREADY ? -ESTALE : err;
 }
 
@@ -527,9 +537,27 @@ void live_unlocked(struct live *live)
 			file->tree->info.name, strerror(-err));
 }
 
-int live_release(struct node *node)
+struct parked **live_settling_locked(struct node *node)
+{
+	struct live *live = node->kind == NODE_LIVE ? node->live : NULL;
+
+	return live && live->closing == live->writers ? &live->parked : NULL;
+}
+
+void live_flushed(struct node *node, bool *closing)
+{
+	lock_take(&node->file->lock);
+	if (node->live && !*closing) {
+		*closing = true;
+		node->live->closing++;
+	}
+	lock_drop(&node->file->lock);
+}
+
+int live_release(struct node *node, bool closing)
 {
 	struct file *file = node->file;
+	struct parked *waiting;
 	struct live *live;
 	bool last, over, superseded;
 	int err;
@@ -539,6 +567,8 @@ int live_release(struct node *node)
 	last = --live->writers == 0;
 	if (last)
 		live->settlers++;
+	if (closing)
+		live->closing--;
 	lock_drop(&file->lock);
 	if (!last)
 		return 0;
@@ -548,11 +578,13 @@ int live_release(struct node *node)
 	lock_take(&file->lock);
 	over = --live->settlers == 0 && node->live != live;
 	superseded = node->superseded;
+	waiting = park_claim_all_locked(&live->parked);
 	lock_drop(&file->lock);
 	/* It went on top of what had gone on top of it. */
 	if (superseded)
 		notify_names(tree_fs(file->tree), file);
 	if (over)
 		live_free(live);
+	park_resume(waiting, PARK_DONE);
 	return err;
 }

@@ -328,7 +328,7 @@ static void finish_live(struct fs *fs)
 		if (node->kind != NODE_LIVE || !node->live)
 			continue;
 		node->live->writers = 1;
-		live_release(node);
+		live_release(node, false);
 	}
 }
 

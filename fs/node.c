@@ -30,6 +30,8 @@ struct node *node_new(struct fs *fs, enum node_kind kind, struct file *file, int
 	node->refs = 1;
 	lock_take(&fs->nodes_lock);
 	DL_APPEND(fs->nodes, node);
+	if (file)
+		DL_APPEND2(file->nodes, node, prev_same, next_same);
 	lock_drop(&fs->nodes_lock);
 	return node;
 }
@@ -38,6 +40,7 @@ static void node_free(struct fs *fs, struct node *node)
 {
 	lock_take(&fs->nodes_lock);
 	DL_DELETE(fs->nodes, node);
+	DL_DELETE2(node->file->nodes, node, prev_same, next_same);
 	lock_drop(&fs->nodes_lock);
 	file_unref(node->file);
 	free(node);

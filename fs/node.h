@@ -39,7 +39,8 @@ struct node {
 
 	struct virtual_node *virtual;
 
-	struct node *next, *prev; /* fs->nodes */
+	struct node *next, *prev;	    /* fs->nodes */
+	struct node *next_same, *prev_same; /* file->nodes; fs->nodes_lock */
 };
 
 /* A new node with one reference; NULL: no memory. Takes a reference of the file. */

@@ -157,28 +157,33 @@ void ops_publish_let_go(struct file *file)
 	ops_publish_closed(file, false, &nobody);
 }
 
-#define NODES_MAX 16
+/* The node of the file that follows, or the first, with a reference; NULL: there is none. */
+static struct node *next_node(struct file *file, struct node *node)
+{
+	struct fs *fs = tree_fs(file->tree);
+
+	lock_take(&file->lock);
+	lock_take(&fs->nodes_lock);
+	node = node ? node->next_same : file->nodes;
+	/* Without references it is about to be freed. */
+	while (node && node->refs == 0)
+		node = node->next_same;
+	if (node)
+		node_ref_locked(node);
+	lock_drop(&fs->nodes_lock);
+	lock_drop(&file->lock);
+	return node;
+}
 
 void ops_tell_others(struct file *file, struct node *except)
 {
-	struct node *nodes[NODES_MAX];
-	struct save *save;
-	size_t count = 0;
+	struct node *node, *next;
 
-	lock_take(&file->lock);
-	if (file->head && file->head != except)
-		nodes[count++] = file->head;
-	DL_FOREACH(file->saves, save)
-	{
-		if (save->node != except && count < NODES_MAX)
-			nodes[count++] = save->node;
-	}
-	for (size_t i = 0; i < count; i++)
-		node_ref_locked(nodes[i]);
-	lock_drop(&file->lock);
-	for (size_t i = 0; i < count; i++) {
-		notify_attributes(tree_fs(file->tree), nodes[i]);
-		node_unref(nodes[i], 1);
+	for (node = next_node(file, NULL); node; node = next) {
+		if (node != except)
+			notify_attributes(tree_fs(file->tree), node);
+		next = next_node(file, node);
+		node_unref(node, 1);
 	}
 }
 

@@ -19,9 +19,10 @@ struct handle {
 	int64_t version_object; /* what fd is of, when that is an old version; else 0 */
 	int64_t limit_bytes;
 	bool writer;
-	bool live; /* atomic; a writer of a live file, since it was opened or took a lock */
-	bool append;
-	bool noflush;	    /* its closes are not told of */
+	bool live;    /* atomic; a writer of a live file, since it was opened or took a lock */
+	pid_t opener; /* a thread */
+	bool closing; /* file->lock; live, and its opener closed it */
+	bool noflush; /* its closes are not told of */
 	int64_t flushed_ms; /* file->lock; time_mono_ms() of the last close of one of its descriptors */
 	int64_t shown_ino;   /* what the kernel knows its node by */
 	struct node *former; /* with a reference; what node was, before it went on in the head's */

@@ -61,17 +61,20 @@ static int truncate_once(struct save *save, int64_t size_bytes, uid_t uid)
 	return err;
 }
 
-static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes)
+/* joins: in place only while others write there. -ESTALE: it is to be staged. */
+static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes, bool joins)
 {
 	struct actor actor;
 	int err;
 
 	request_actor(req, &actor);
-	err = live_open(node, &actor, ops_lineage(node->file), "live");
+	err = joins ? live_join(node) : live_open(node, &actor, ops_lineage(node->file), "live");
+	if (err == -EAGAIN)
+		err = -ESTALE;
 	if (err)
 		return err;
 	err = live_truncate(node->live, req, size_bytes, actor.uid);
-	live_release(node);
+	live_release(node, false);
 	return err;
 }
 
@@ -146,7 +149,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	int err = -ESTALE;
 	struct process process;
 	enum node_kind kind;
-	bool sent;
+	bool sent, wanted;
 
 	request_process(req, &process);
 	sent = redirect_end(process.tid, node, true) != REDIRECT_NONE;
@@ -155,8 +158,9 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
 		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
-	else if (kind == NODE_LIVE || live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0))
-		err = truncate_live(req, node, size_bytes);
+	else if ((wanted = live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0)) ||
+		 kind == NODE_LIVE)
+		err = truncate_live(req, node, size_bytes, !wanted);
 	if (err != -ESTALE)
 		return err;
 	if (sent)
@@ -261,12 +265,13 @@ static int change_attributes(fuse_req_t req, struct node *node, struct attr_chan
 	return err;
 }
 
-void op_setattr(
-	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+static void set_attributes(fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
+	struct fuse_file_info *fi)
 {
 	struct attr_change change = change_of(attr, to_set);
 	struct node *node = node_of(ino);
 	struct handle *handle = fi ? handle_of(fi) : NULL;
+	uid_t uid = fuse_req_ctx(req)->uid;
 	int err = 0;
 
 	if (is_root(ino) || node->kind == NODE_VIRTUAL) {
@@ -274,11 +279,12 @@ void op_setattr(
 		return;
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		err = handle ? truncate_handle(handle, attr->st_size, fuse_req_ctx(req)->uid)
+		err = handle ? truncate_handle(handle, attr->st_size, uid)
 			     : truncate_path(req, node, attr->st_size);
 	if (handle && (to_set & FUSE_SET_ATTR_SIZE))
 		ops_tell_head(handle, ino, 0, 0);
-	/* chown(2) of nothing still takes the set-id bits away. */
+	/* chown(2) of nothing still takes the set-id bits away. (As the kernel says it, it is no different from a write that does, so it
+	 * is not told to others than the owner that they may not.) */
 	if (!err && !(to_set & FUSE_SET_ATTR_SIZE) && !change.mask) {
 		change.mask = ATTR_UID | ATTR_GID;
 		change.uid = node->file->attr.uid;
@@ -290,6 +296,54 @@ void op_setattr(
 		fuse_reply_err(req, -err);
 	else
 		reply_node(req, node);
+}
+
+static void setattr_resume(struct parked *parked, enum park_end end)
+{
+	if (end == PARK_INTERRUPTED)
+		fuse_reply_err(parked->req, EINTR);
+	else
+		set_attributes(
+			parked->req, node_id(parked->node), &parked->attr, parked->to_set, NULL);
+}
+
+/* Before it is truncated by path, a live file that is about to settle does so: who reads it keeps what it has. True when the request was
+ * parked. */
+static bool wait_for_settling(
+	fuse_req_t req, struct node *node, const struct stat *attr, int to_set)
+{
+	struct process process = {.tid = fuse_req_ctx(req)->pid};
+	struct parked *parked, **list;
+
+	lock_take(&node->file->lock);
+	list = live_settling_locked(node);
+	lock_drop(&node->file->lock);
+	parked =
+		list ? park_new(req, node->file, node, NULL, NULL, &process, setattr_resume) : NULL;
+	if (!parked)
+		return false;
+	parked->attr = *attr;
+	parked->to_set = to_set;
+	park_listen(parked);
+	lock_take(&node->file->lock);
+	list = live_settling_locked(node);
+	if (list)
+		park_for_publish_locked(parked, list, RELEASE_WAIT_MS);
+	lock_drop(&node->file->lock);
+	if (!list)
+		park_drop(parked);
+	return list;
+}
+
+void op_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	bool truncates = !fi && !is_root(ino) && to_set & FUSE_SET_ATTR_SIZE;
+
+	if (truncates && node_of(ino)->kind != NODE_VIRTUAL &&
+		wait_for_settling(req, node_of(ino), attr, to_set))
+		return;
+	set_attributes(req, ino, attr, to_set, fi);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -147,6 +147,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	struct handle *handle = handle_of(fi);
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct live *live = ops_live(handle);
+	/* As it is now: F_SETFL may have changed it since the open. */
+	bool append = (fi->flags & O_APPEND) && !fi->writepage;
 	ssize_t n = SAVE_IS_LIVE;
 
 	if (!live && handle->save) {
@@ -155,12 +157,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	}
 	if (n == SAVE_IS_LIVE) {
 		live = ops_live(handle);
-		n = live ? live_write(live, handle, data, size, offset,
-				   handle->append && !fi->writepage, uid)
-			 : -EBADF;
+		n = live ? live_write(live, handle, data, size, offset, append, uid) : -EBADF;
 	}
 	if (n > 0)
-		ops_tell_head(handle, ino, handle->append ? 0 : offset, handle->append ? 0 : n);
+		ops_tell_head(handle, ino, append ? 0 : offset, append ? 0 : n);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else
@@ -208,6 +208,7 @@ static int flush_save(fuse_req_t req, struct save *save)
 	} else if (is_let_go(save, &process)) {
 		lock_take(&save->file->lock);
 		save->flushed_ms = time_mono_ms();
+		save->kept_open = save->unlooked = false;
 		lock_drop(&save->file->lock);
 	}
 	save_flushed(save);
@@ -220,7 +221,9 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int err = 0;
 
 	(void)ino;
-	if (handle->save && handle->writer && !ops_live(handle))
+	if (ops_live(handle) && fuse_req_ctx(req)->pid == handle->opener)
+		live_flushed(handle->node, &handle->closing);
+	else if (handle->save && handle->writer && !ops_live(handle))
 		err = flush_save(req, handle->save);
 	ops_locks_flushed(handle, fi->lock_owner);
 	fuse_reply_err(req, -err);
@@ -277,22 +280,52 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 	fuse_reply_err(req, -err);
 }
 
+/* Pages that were written through a mapping may be the kernel's alone still: those in the hole are written now. True when there was
+ * one, and it was not the last one that was looked at. */
+static bool write_pages_in_hole(struct handle *handle, int fd, off_t hole, off_t *last)
+{
+	off_t end;
+
+	if (hole < 0 || hole == *last || handle->node->kind == NODE_SETTLED)
+		return false;
+	end = lseek(fd, hole, SEEK_DATA);
+	if (end < 0)
+		end = lseek(fd, 0, SEEK_END);
+	if (end <= hole)
+		return false;
+	*last = hole;
+	notify_pages(tree_fs(handle->node->file->tree), handle->node, hole, end - hole);
+	return true;
+}
+
+static int seek(struct handle *handle, off_t offset, int whence, off_t *ret_at)
+{
+	off_t at, last = -1;
+	int fd, err;
+
+	do {
+		err = reading_fd(handle, &fd);
+		if (!err && fd < 0)
+			err = -ENXIO;
+		if (err)
+			return err;
+		at = lseek(fd, offset, whence);
+		err = at < 0 ? -errno : 0;
+	} while (write_pages_in_hole(handle, fd, whence == SEEK_DATA ? offset : at, &last));
+	*ret_at = at;
+	return err;
+}
+
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
 	struct handle *handle = handle_of(fi);
-	off_t at;
-	int fd, err = reading_fd(handle, &fd);
+	off_t at = 0;
+	int err;
 
 	(void)ino;
-	if (!err && fd < 0)
-		err = -ENXIO;
 	/* The object of an old version may have grown since. */
-	if (!err && offset >= handle->limit_bytes)
-		err = -ENXIO;
-	at = err ? -1 : lseek(fd, offset, whence);
-	if (!err && at < 0)
-		err = -errno;
-	else if (!err && at >= handle->limit_bytes && whence == SEEK_DATA)
+	err = offset >= handle->limit_bytes ? -ENXIO : seek(handle, offset, whence, &at);
+	if (!err && at >= handle->limit_bytes && whence == SEEK_DATA)
 		err = -ENXIO;
 	else if (!err && at > handle->limit_bytes)
 		at = handle->limit_bytes;

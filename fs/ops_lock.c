@@ -65,7 +65,7 @@ static int go_on_in_head(fuse_req_t req, struct handle *handle)
 	if (err)
 		return err;
 	if (!save_quit(save)) {
-		live_release(head);
+		live_release(head, false);
 		node_unref(head, 1);
 		return -EAGAIN;
 	}

@@ -428,8 +428,8 @@ void op_create(
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = -ESTALE;
 	if (!err) {
-		handle->append = fi->flags & O_APPEND;
-		if (handle->append)
+		handle->opener = process.tid;
+		if (fi->flags & O_APPEND)
 			err = begin_live(file, entry, &actor, "append", handle);
 		else if (live_wanted(file, fi->flags))
 			err = begin_live(file, entry, &actor, "live", handle);
@@ -566,7 +566,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* What was closed of a file is published before its name goes; before it moves, what was just written, too. */
-static int publish_named(struct file *dir, const char *name, bool written)
+static int publish_named(struct file *dir, const char *name, bool written, struct file **ret_file)
 {
 	struct file *file;
 	int err = 0;
@@ -577,14 +577,14 @@ static int publish_named(struct file *dir, const char *name, bool written)
 		ops_publish_closed(file, written, NULL);
 	if (S_ISREG(file->attr.mode) && !written)
 		err = keep_live(file);
-	file_unref(file);
+	*ret_file = file;
 	return err;
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
 	const char *to_name, unsigned flags)
 {
-	struct file *from = ops_directory(req, parent), *to;
+	struct file *from = ops_directory(req, parent), *to, *moved = NULL, *replaced = NULL;
 	struct actor actor;
 	int err;
 
@@ -598,12 +598,19 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	to = ops_directory(req, to_parent);
 	if (!to)
 		return;
-	publish_named(from, name, true);
-	err = publish_named(to, to_name, false);
+	publish_named(from, name, true, &moved);
+	err = publish_named(to, to_name, false, &replaced);
 	request_actor(req, &actor);
 	if (!err)
 		err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (err == -ENOENT && is_history(from, name))
 		err = -EROFS;
+	/* The ctime changed, and the link count of what was replaced. */
+	if (!err && moved)
+		ops_tell_others(moved, NULL);
+	if (!err && replaced)
+		ops_tell_others(replaced, NULL);
+	file_unref(moved);
+	file_unref(replaced);
 	fuse_reply_err(req, -err);
 }

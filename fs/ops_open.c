@@ -20,6 +20,9 @@
 /* A writer that comes back before its last save was released. */
 #define REOPEN_WAIT_MS 200
 
+/* A settling that has begun. */
+#define SETTLE_WAIT_MS 2000
+
 #define LOOKS_MAX 5
 
 struct opening {
@@ -33,6 +36,7 @@ struct opening {
 	bool queued;		   /* it had its time in the queue of turns */
 	int looks;		   /* how often its object was gone when it was opened */
 	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
+	bool joins; /* it writes in place only while others do */
 };
 
 static void open_node(struct opening *opening);
@@ -146,7 +150,7 @@ static void end_writing(struct handle *handle)
 		lock_drop(&save->file->lock);
 	}
 	if (live)
-		live_release(handle->node);
+		live_release(handle->node, handle->closing);
 	else if (last)
 		save_publish(save);
 }
@@ -170,7 +174,7 @@ static struct handle *handle_new(struct opening *opening)
 
 	if (!handle)
 		return NULL;
-	handle->append = opening->fi.flags & O_APPEND;
+	handle->opener = opening->process.tid;
 	return handle;
 }
 
@@ -214,7 +218,7 @@ static void publish_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
 		parked->entry, (enum redirect_state)parked->redirect_state, parked->waits, false, 0,
-		false};
+		false, false};
 
 	if (end == PARK_TIMEOUT)
 		ops_publish_let_go(parked->file);
@@ -224,14 +228,15 @@ static void publish_resume(struct parked *parked, enum park_end end)
 		open_node(&opening);
 }
 
-/* Waits until the save is published, if it is still the one to wait for. True when the request was parked. */
+/* Waits for a publish, if there is still one to wait for. True when the request was parked. wanted: where to wait, or NULL; called
+ * with file->lock held. */
 static bool wait_for_publish(struct opening *opening,
-	struct save *(*wanted)(struct opening *opening), unsigned timeout_ms)
+	struct parked **(*wanted)(struct opening *opening), unsigned timeout_ms)
 {
 	struct file *file = opening->node->file;
 	struct parked *parked = park_new(opening->req, file, opening->node, NULL, &opening->fi,
 		&opening->process, publish_resume);
-	struct save *save;
+	struct parked **list;
 
 	if (!parked)
 		return false;
@@ -240,23 +245,28 @@ static bool wait_for_publish(struct opening *opening,
 	parked->redirect_state = opening->state;
 	parked->waits = opening->waits + 1;
 	lock_take(&file->lock);
-	save = wanted(opening);
-	if (save)
-		park_for_publish_locked(parked, &save->parked, timeout_ms);
+	list = wanted(opening);
+	if (list)
+		park_for_publish_locked(parked, list, timeout_ms);
 	lock_drop(&file->lock);
-	if (!save)
+	if (!list)
 		park_drop(parked);
-	return save;
+	return list;
 }
 
-static struct save *releasing(struct opening *opening)
+static struct parked **waiters_of(struct save *save)
+{
+	return save ? &save->parked : NULL;
+}
+
+static struct parked **releasing(struct opening *opening)
 {
 	return opening->node->superseded
 		       ? NULL
-		       : save_releasing_locked(opening->node->file, &opening->process);
+		       : waiters_of(save_releasing_locked(opening->node->file, &opening->process));
 }
 
-static struct save *publishing(struct opening *opening)
+static struct parked **publishing(struct opening *opening)
 {
 	struct save *save;
 
@@ -265,7 +275,7 @@ static struct save *publishing(struct opening *opening)
 	DL_FOREACH(opening->node->file->saves, save)
 	{
 		if (save->state == SAVE_PUBLISHING)
-			return save;
+			return &save->parked;
 	}
 	return NULL;
 }
@@ -349,6 +359,26 @@ static int keep_from(struct opening *opening)
 	return grows ? live_keep(node) : 0;
 }
 
+static struct parked **closing_live(struct opening *opening)
+{
+	return live_settling_locked(opening->node);
+}
+
+static struct parked **settling(struct opening *opening)
+{
+	struct live *live = opening->node->live;
+
+	return live && live->writers == 0 ? live_settling_locked(opening->node) : NULL;
+}
+
+/* Once the file has settled, a save of it is staged. True when the request was parked. */
+static bool wait_for_settling(struct opening *opening)
+{
+	if (opening->waits == 0)
+		return wait_for_publish(opening, closing_live, RELEASE_WAIT_MS);
+	return opening->waits == 1 && wait_for_publish(opening, settling, SETTLE_WAIT_MS);
+}
+
 static void open_live(struct opening *opening)
 {
 	struct handle *handle = handle_new(opening);
@@ -362,7 +392,9 @@ static void open_live(struct opening *opening)
 		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
 		err = keep_from(opening);
 		if (!err)
-			err = live_open(node, &actor, opening->entry, live_kind(opening));
+			err = opening->joins
+				      ? live_join(node)
+				      : live_open(node, &actor, opening->entry, live_kind(opening));
 		if (err == -ESTALE && opening->state != REDIRECT_NONE && opening->live)
 			err = append_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
@@ -377,7 +409,10 @@ static void open_live(struct opening *opening)
 		err = version_open(node->file->tree, object, &handle->fd);
 	}
 	if (!handle || err) {
-		if (err == -ESTALE && opening->state == REDIRECT_NONE) {
+		if (err == -EAGAIN && opening->looks++ < LOOKS_MAX) {
+			ops_handle_free(handle);
+			open_node(opening);
+		} else if (err == -ESTALE && opening->state == REDIRECT_NONE) {
 			ops_handle_free(handle);
 			send_round(opening);
 		} else {
@@ -393,7 +428,7 @@ static void turn_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
 		parked->entry, (enum redirect_state)parked->redirect_state, 1, true, 0,
-		!parked->reserves};
+		!parked->reserves, false};
 	struct file *file = parked->file;
 	struct parked *next = NULL;
 	struct save *save = NULL;
@@ -468,11 +503,11 @@ static bool is_closed(const struct save *save)
 }
 
 /* The release of the thread's own last save of the file is on its way. */
-static struct save *own_closing(struct opening *opening)
+static struct parked **own_closing(struct opening *opening)
 {
 	struct save *save = save_visible_locked(opening->node->file, &opening->process);
 
-	return save && is_closed(save) ? save : NULL;
+	return save && is_closed(save) ? &save->parked : NULL;
 }
 
 static void open_for_writing(struct opening *opening)
@@ -506,11 +541,11 @@ static void open_for_writing(struct opening *opening)
 }
 
 /* The release of the writer's own last save is on its way. */
-static struct save *closing(struct opening *opening)
+static struct parked **closing(struct opening *opening)
 {
 	struct save *save = opening->node->kind == NODE_STAGED ? opening->node->save : NULL;
 
-	return save && for_writing(opening) && is_closed(save) ? save : NULL;
+	return save && for_writing(opening) && is_closed(save) ? &save->parked : NULL;
 }
 
 /* The save behind a staged node, with a reference: the one that is there, or a reservation anew after the old was given up. */
@@ -599,11 +634,11 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 }
 
 /* It takes as long as its content is large, and it is not for another open to look again and again meanwhile. */
-static struct save *being_published(struct opening *opening)
+static struct parked **being_published(struct opening *opening)
 {
 	struct save *save = opening->node->save;
 
-	return save && save->state == SAVE_PUBLISHING ? save : NULL;
+	return save && save->state == SAVE_PUBLISHING ? &save->parked : NULL;
 }
 
 static void open_staged(struct opening *opening)
@@ -679,6 +714,9 @@ static void open_node(struct opening *opening)
 	lock_take(&opening->node->file->lock);
 	kind = opening->node->kind;
 	lock_drop(&opening->node->file->lock);
+	opening->joins = kind == NODE_LIVE && for_writing(opening) && !is_append(opening);
+	if (opening->joins && wait_for_settling(opening))
+		return;
 	if (kind == NODE_STAGED)
 		open_staged(opening);
 	else if (kind == NODE_LIVE)

@@ -41,7 +41,9 @@ struct parked {
 	int waits;     /* how often the request was parked before */
 	bool reserves; /* it waits for a turn to save, not just for its place */
 	int64_t entry;
-	int redirect_state;	/* enum redirect_state of an OPEN */
+	int redirect_state; /* enum redirect_state of an OPEN */
+	struct stat attr;   /* of a SETATTR */
+	int to_set;
 	struct range_lock lock; /* of a lock request */
 	struct range_wait wait;
 	int result;

@@ -334,7 +334,7 @@ int save_go_live(struct save *save)
 	waiting = save_leave_locked(save, &next);
 	lock_drop(&save->file->lock);
 	lock_drop(&save->io_lock);
-	err = live_release(save->node);
+	err = live_release(save->node, false);
 	save_end(save, waiting, next);
 	return err;
 }

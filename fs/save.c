@@ -513,6 +513,7 @@ int save_close(struct save *save, bool sync)
 		save->synced = sync;
 		save->interrupted = false;
 		save->closed_ms = time_mono_ms();
+		save->unlooked = true;
 		save_set_timer(save, save->closed_ms + STREAM_MS);
 	}
 	lock_drop(&save->file->lock);

@@ -71,7 +71,9 @@ struct save {
 	bool stream_candidate; /* there is no content to protect */
 	bool truncated;	       /* its content is its own even if nothing is written */
 	int64_t flushed_ms; /* time_mono_ms() of a close after which its process did not have it open */
-	bool times_set;	    /* mtime_ns was given by utimensat */
+	bool unlooked;	/* since the last close nobody looked whether the saver has it open still */
+	bool kept_open; /* it had, then */
+	bool times_set; /* mtime_ns was given by utimensat */
 	bool keep_if_unlinked;
 	bool clear_setid;
 	bool locked;	    /* ever */
@@ -174,8 +176,10 @@ struct live {
 	struct node *node; /* borrowed: a writer's handle has a reference */
 	int64_t object;
 	int fd;
-	unsigned writers;  /* file->lock */
-	unsigned settlers; /* file->lock; who is about to settle it */
+	unsigned writers;      /* file->lock */
+	unsigned settlers;     /* file->lock; who is about to settle it */
+	unsigned closing;      /* file->lock; writers whose last close is on its way */
+	struct parked *parked; /* file->lock; requests that wait until it is settled */
 	struct basis basis;
 	struct actor actor; /* of the first writer */
 	int64_t entry;
@@ -200,6 +204,8 @@ bool live_wanted(struct file *file, int open_flags);
 /* The settled head goes live and gets a writer; or one more writer joins. kind: "append", or "live" for writes anywhere.
  * 0 or -errno; -ESTALE when the node is not the head any more. */
 int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind);
+/* One more writer, for writes anywhere. -EAGAIN when the file is not live any more. */
+int live_join(struct node *node);
 /* by: an open file, to tell those who write apart. */
 ssize_t live_write(struct live *live, const void *by, const char *data, size_t bytes,
 	int64_t offset, bool append, uid_t uid);
@@ -214,9 +220,13 @@ int live_edit_begin(struct live *live, int64_t offset, uid_t uid);
 int live_keep(struct node *node);
 /* A lock on it was given up: what was written under it becomes a version. */
 void live_unlocked(struct live *live);
-/* A writer's end; the last one's makes a version of it. When that fails, the file stays live without a writer, and the next
+/* Where to wait for a live file that all who wrote to it have closed: it is about to settle. NULL: it is not. file->lock is held. */
+struct parked **live_settling_locked(struct node *node);
+/* A writer was closed by who opened it: closing is set, when it was not, and the file is live. */
+void live_flushed(struct node *node, bool *closing);
+/* A writer's end (closing: as live_flushed told); the last one's makes a version of it. When that fails, the file stays live without a writer, and the next
  * writer's end, or the end of the mount, tries again. */
-int live_release(struct node *node);
+int live_release(struct node *node, bool closing);
 void live_stat_locked(struct live *live, struct stat *stat);
 /* A new file that is still open: what it has is published, and it goes on live. */
 int save_go_live(struct save *save);

@@ -109,23 +109,32 @@ struct save *save_visible_locked(struct file *file, const struct process *proces
 	return NULL;
 }
 
+/* What others inherited is not looked for. */
+static bool is_on_its_way(struct save *save)
+{
+	bool closing = save->state == SAVE_CLOSING;
+	int64_t closed_ms =
+		closing && save->closed_ms > save->flushed_ms ? save->closed_ms : save->flushed_ms;
+
+	if (!closed_ms || (!closing && save->state != SAVE_STAGED) ||
+		time_mono_ms() - closed_ms >= RELEASE_WAIT_MS)
+		return false;
+	if (save->unlooked)
+		save->kept_open = save->saver.known &&
+				  process_is_writing(save->saver.pid, (uint64_t)save->shown_ino);
+	save->unlooked = false;
+	return !save->kept_open;
+}
+
 struct save *save_releasing_locked(struct file *file, const struct process *process)
 {
-	int64_t now_ms = time_mono_ms();
 	struct save *save;
 
 	DL_FOREACH(file->saves, save)
 	{
-		int64_t closed_ms =
-			save->state == SAVE_CLOSING && save->closed_ms > save->flushed_ms
-				? save->closed_ms
-				: save->flushed_ms;
-
 		if (save->saver.tid == process->tid && process->known)
 			continue;
-		if (save->state == SAVE_PUBLISHING ||
-			((save->state == SAVE_CLOSING || save->state == SAVE_STAGED) && closed_ms &&
-				now_ms - closed_ms < RELEASE_WAIT_MS))
+		if (save->state == SAVE_PUBLISHING || is_on_its_way(save))
 			return save;
 	}
 	return NULL;

@@ -67,6 +67,7 @@ struct file {
 	struct lock lock;     /* protects the rest */
 	struct node_row attr; /* as committed; nlink 0 once the last name is gone */
 	struct node *head;    /* fs: the node of the head version, when the kernel knows it */
+	struct node *nodes;   /* fs: all of them */
 	struct save *saves;   /* fs: those not yet published */
 	struct turn turn;
 	struct range_lock *locks;    /* advisory */

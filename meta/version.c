@@ -11,7 +11,6 @@
 
 /* A publish that does not follow the last write in this time is a change of its own. */
 #define CHANGED_NS 1000000000
-#define SETID	   (S_ISUID | S_ISGID)
 
 /* The entries of a node and the last version of each, collected before any of them is changed. */
 struct links {
@@ -123,6 +122,14 @@ static int64_t ctime_after(const struct publish *publish, int64_t now_ns)
 	return changed_ns > publish->row.ctime_ns ? changed_ns : publish->row.ctime_ns;
 }
 
+/* setattr_should_drop_sgid() in the kernel; of the writer's groups only the first is known. */
+static mode_t setid_bits(const struct publish *publish)
+{
+	const struct node_row *row = &publish->row;
+
+	return S_ISUID | (row->mode & S_IXGRP || publish->actor.gid != row->gid ? S_ISGID : 0);
+}
+
 static int exec_version(struct txn *txn, struct publish *publish)
 {
 	int64_t head = publish->row.content.id;
@@ -138,7 +145,7 @@ static int exec_version(struct txn *txn, struct publish *publish)
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
 	publish->row.live = live_after(publish);
 	if (publish->clear_setid)
-		publish->row.mode &= ~(mode_t)SETID;
+		publish->row.mode &= ~setid_bits(publish);
 	err = record_node_update(txn->sql, &publish->row);
 	return err ? err : add_versions(txn, publish, head);
 }

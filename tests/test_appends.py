@@ -1,4 +1,5 @@
 """Appends: each write lands whole at the end, whoever else appends."""
+import fcntl
 import os
 import signal
 import subprocess
@@ -177,3 +178,35 @@ def test_an_empty_version_that_was_appended_to(mount):
     os.close(g)
     mount.settled("g")
     assert mount.sh("cat g; cp g h; cat g@@/2 g@@/1") == "text"
+
+
+def test_append_mode_is_what_fcntl_last_set(mount, plain):
+    for root in (mount.path, plain):
+        (root / "x.db").write_bytes(b"0123456789")
+        fd = os.open(root / "x.db", os.O_RDWR | os.O_APPEND)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        os.pwrite(fd, b"end", 2)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_APPEND)
+        os.pwrite(fd, b"MID", 2)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        os.write(fd, b"last")
+        os.close(fd)
+        assert (root / "x.db").read_bytes() == b"01MID56789endlast", root
+
+
+def test_a_save_right_after_an_append_is_staged(mount):
+    """The append's release may still be on its way, and so may its settling: it is no reason to write in place."""
+    path = mount.path / "f"
+    path.write_bytes(b"x" * 300_000)
+    for _ in range(150):
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        with open(path, "r+b") as f:
+            f.write(b"half")
+            f.flush()
+            assert mount.tree()["saves"][0]["state"] == "staged"
+            assert path.stat().st_size == 300_000
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        with open(path, "rb") as f:
+            os.truncate(path, 299_999)
+            assert len(f.read()) == 300_000
+        os.truncate(path, 300_000)

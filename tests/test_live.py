@@ -295,3 +295,20 @@ def test_times_that_were_set_survive_a_crash(mount):
         os.close(log)
     mount.start()
     assert (mount.path / "x.log").stat().st_mtime == 77 and len(mount.versions("x.log")) == 1
+
+
+@pytest.mark.parametrize("name", ["f", "f.db"])
+def test_what_a_mapping_holds_is_no_hole(mount, name):
+    """Programs that copy holes ask where they are; pages of a mapping may not have been written yet."""
+    fd = os.open(mount.path / name, os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, 1 << 20)
+    with mmap.mmap(fd, 1 << 20) as m:
+        m[300_000:300_003] = b"one"
+        assert os.lseek(fd, 0, os.SEEK_DATA) <= 300_000
+        m[600_000:600_003] = b"two"
+        assert os.lseek(fd, 304_000, os.SEEK_DATA) <= 600_000
+        m[302_000:500_000] = b"x" * 198_000
+        assert os.lseek(fd, 300_000, os.SEEK_HOLE) >= 500_000
+        mount.sh("cp --sparse=always $1 copy", f"/proc/{os.getpid()}/fd/{fd}")
+        assert (mount.path / "copy").read_bytes() == m[:]
+    os.close(fd)

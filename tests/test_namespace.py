@@ -269,6 +269,21 @@ def test_suid_is_cleared_by_the_writes_of_others(mount):
 
 
 @pytest.mark.mount("allow_other")
+def test_setgid_without_group_execution_is_cleared_for_others_only(mount, plain):
+    for root in (mount.path, plain):
+        root.chmod(0o777)
+        for group, left in ((NOBODY, 0o2000), (12, 0)):
+            f = root / f"f{group}"
+            f.write_text("text")
+            os.chown(f, NOBODY, group)
+            f.chmod(0o2766)
+            as_user(NOBODY, lambda: f.write_text("new") and None)
+            if root == mount.path:
+                mount.settled(f.name)
+            assert f.stat().st_mode & 0o7000 == left, (root, group)
+
+
+@pytest.mark.mount("allow_other")
 def test_permissions_as_on_a_plain_directory(mount, plain):
     """Somebody else, with things of every mode: the kernel decides, by the attributes in the journal."""
     mount.path.chmod(0o755)
@@ -466,6 +481,17 @@ def test_unlinked_but_open_files(mount):
         file.seek(0)
         assert file.read() == b"te"
     assert f.read_text() == "another"
+
+
+def test_link_counts_of_what_was_saved_over(mount):
+    """Whoever had the file open before it was saved sees that it is gone."""
+    for how in ["echo b > f; rm f", "echo b > f; echo c > g; mv g f", "echo b > f; mv f k; rm k",
+                "echo b > f; ln f h; rm f; rm h", "echo b > f; echo c > f; rm f", "rm f", "ln f h; echo b > f; rm f h"]:
+        mount.sh("rm -f g h k; echo a > f")
+        with open(mount.path / "f") as f:
+            assert os.fstat(f.fileno()).st_nlink == 1, how
+            mount.sh(how)
+            assert os.fstat(f.fileno()).st_nlink == 0, how
 
 
 def test_files_that_never_had_a_name(mount, plain):

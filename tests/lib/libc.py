@@ -8,7 +8,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD = -100
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 2, 8, 128, 256, 512
 
 
@@ -34,6 +34,11 @@ def fallocate(fd, mode, offset, length):
 
 def become_subreaper():
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def keep_proc_readable():
+    """A process that changed its user may go on looking at its own /proc/self/fd."""
+    _check(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 def syncfs(fd):
