@@ -174,11 +174,12 @@ static struct handle *handle_new(struct opening *opening)
 	return handle;
 }
 
-bool ops_handle_opened(struct handle *handle)
+bool ops_handle_opened(struct handle *handle, pid_t opener)
 {
 	struct node *node = handle->node;
 	bool noflush = !handle->writer;
 
+	handle->opener = opener;
 	if (!node->file)
 		return noflush;
 	lock_take(&node->file->lock);
@@ -196,7 +197,7 @@ static void reply_open(struct opening *opening, struct handle *handle)
 {
 	opening->fi.fh = (uintptr_t)handle;
 	opening->fi.keep_cache = !opening->fi.direct_io;
-	opening->fi.noflush = ops_handle_opened(handle);
+	opening->fi.noflush = ops_handle_opened(handle, fuse_req_ctx(opening->req)->pid);
 	if (fuse_reply_open(opening->req, &opening->fi) == 0)
 		return;
 	/* Interrupted: it will not be released. */
