@@ -131,7 +131,7 @@ static void drop_reservation(struct file *file, pid_t tid)
 	}
 	lock_drop(&file->lock);
 	if (found)
-		save_abandon(found);
+		save_expire(found);
 	save_unref(found);
 }
 

@@ -143,12 +143,13 @@ static void end_writing(struct handle *handle)
 		lock_take(&save->file->lock);
 		live = save->live;
 		last = !live && --save->writers == 0;
+		save->let_go = last;
 		lock_drop(&save->file->lock);
 	}
 	if (live)
 		live_release(handle->node);
 	else if (last)
-		save_publish(save);
+		save_publish_let_go(save);
 }
 
 void ops_close(struct handle *handle)
@@ -584,6 +585,7 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 	} else if (for_writing(opening)) {
 		handle->writer = true;
 		save->writers++;
+		save->let_go = false;
 		save->flushed_ms = 0;
 	}
 	lock_drop(&save->file->lock);
@@ -629,8 +631,8 @@ static void open_staged(struct opening *opening)
 		return;
 	}
 	err = join(opening, save, handle);
-	if (err && err != -ESTALE && is_reserved(save))
-		save_abandon(save);
+	if (err && err != -ESTALE)
+		save_expire(save);
 	save_unref(save);
 	if (!err) {
 		reply_open(opening, handle);
