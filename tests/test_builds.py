@@ -101,6 +101,41 @@ def test_npm(mount, plain):
     same_files(mount, plain)
 
 
+THREADS = """
+const fs = require('fs').promises, assert = require('assert');
+async function worker(w, rounds) {
+  const f = `f${w}.json`, read = () => fs.readFile(f, 'utf8');
+  for (let i = 0; i < rounds; i++) {
+    const text = JSON.stringify({w, i, pad: 'x'.repeat(i * 370 % 9000)});
+    await fs.writeFile(f, text);
+    assert.equal(await read(), text);
+    assert.equal((await fs.stat(f)).size, text.length);
+    await fs.writeFile(f + '.tmp', text + '!');
+    await fs.rename(f + '.tmp', f);
+    assert.equal(await read(), text + '!');
+    await fs.appendFile(f, 'more');
+    assert.equal(await read(), text + '!more');
+    const file = await fs.open(f, 'r+');
+    await file.truncate(5); await file.write('yy', 1); await file.close();
+    assert.equal(await read(), text[0] + 'yy' + text.slice(3, 5));
+    await fs.copyFile(f, f + '.copy');
+    assert.equal(await fs.readFile(f + '.copy', 'utf8'), await read());
+    await fs.mkdir(`d${w}/a/b`, {recursive: true});
+    await fs.writeFile(`d${w}/a/b/c`, text);
+    await fs.rm(`d${w}`, {recursive: true});
+  }
+}
+Promise.all([...Array(6).keys()].map(w => worker(w, 15))).catch(e => { console.error(e); process.exit(1); });
+"""
+
+
+def test_a_program_whose_threads_share_the_work(mount):
+    """node opens, writes and closes a file in whatever thread is free."""
+    (mount.path / "threads.js").write_text(THREADS)
+    mount.sh("node threads.js")
+    assert sorted(os.listdir(mount.path)) == sorted(["threads.js"] + [f"f{w}.json{end}" for w in range(6) for end in ("", ".copy")])
+
+
 # Python
 
 PYTHON = "/usr/bin/python3"

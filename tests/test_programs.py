@@ -96,6 +96,23 @@ def test_tar(mount, source, place):
     assert attributes(mount.path / "again") == attributes(mount.path / "copy")
 
 
+def test_access_lists_are_refused_and_the_rest_is_copied(mount, plain):
+    mount.sh("echo text > f && chmod 640 f && mkdir d")
+    for what in ("-m u:nobody:rw f", "-m u:nobody:rwx d", "-d -m u:nobody:rwx d"):
+        done = mount.run(f"setfacl {what}")
+        assert done.returncode == 1 and "Operation not supported" in done.stderr
+    assert mount.sh("stat -c %a f d; getfacl -cE f d") == "640\n755\n" + \
+        "user::rw-\ngroup::r--\nother::---\n\nuser::rwx\ngroup::r-x\nother::r-x\n\n"
+    mount.sh("setfacl -b f d && setfacl -k d && setfacl -m u::rw,g::rw,o::r f && [ $(stat -c %a f) = 664 ]")
+
+    mount.sh("echo listed > g && chmod 640 g && touch -d 2005-05-05 g && setfacl -m u:nobody:r g", cwd=plain)
+    for number, copy in enumerate(['cp -a "$1/g" $2', 'rsync -aA "$1/g" $2', 'tar --acls -C "$1" -cf - g | tar --acls -xf - && mv g $2']):
+        done = mount.run(copy, plain, f"g{number}")
+        assert "Operation not supported" in done.stderr or "Cannot set POSIX ACLs" in done.stderr
+        assert mount.sh(f"cat g{number}; stat -c '%a %Y' g{number}") == mount.sh("cat g; stat -c '%a %Y' g", cwd=plain)
+    assert mount.run('cp -a . "$1" && rsync -aA ./ "$1" && tar --acls -cf - . > "$1.tar"', plain).stderr == ""
+
+
 def test_zip(mount, source, place):
     mount.sh("""cd "$1" && zip -qry "$2/a.zip" dir deep text sparse && cd "$2" && mkdir copy && cd copy && unzip -qK ../a.zip
         for f in dir deep text sparse; do diff -r --no-dereference $f "$1/$f"; done && unzip -tq ../a.zip
