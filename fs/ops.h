@@ -25,6 +25,7 @@ struct handle {
 	bool noflush; /* its closes are not told of */
 	int64_t flushed_ms; /* file->lock; time_mono_ms() of the last close of one of its descriptors */
 	int64_t shown_ino;   /* what the kernel knows its node by */
+	pid_t opener;	     /* a thread */
 	struct node *former; /* with a reference; what node was, before it went on in the head's */
 	unsigned followed;   /* node->followed when fd was opened; atomic */
 };
@@ -40,7 +41,7 @@ static inline bool is_root(fuse_ino_t id)
 }
 
 /* What a lock request needs to know of a handle that is about to be answered. True: closes need no FLUSH. */
-bool ops_handle_opened(struct handle *handle);
+bool ops_handle_opened(struct handle *handle, pid_t opener);
 /* Those who still wait for locks at the end get none. */
 void ops_locks_end(struct file *file);
 /* The live file that a writer's handle jobs on; NULL when it jobs on a staged save. */

@@ -326,7 +326,8 @@ static bool answer_virtual(fuse_req_t req, fuse_ino_t ino, short type)
 	return true;
 }
 
-static struct range_lock range_of(const struct fuse_file_info *fi, const struct flock *lock)
+static struct range_lock range_of(
+	fuse_req_t req, const struct fuse_file_info *fi, const struct flock *lock)
 {
 	return (struct range_lock){
 		.kind = RANGE_POSIX,
@@ -335,13 +336,15 @@ static struct range_lock range_of(const struct fuse_file_info *fi, const struct 
 		.end = lock->l_len ? lock->l_start + lock->l_len - 1 : INT64_MAX,
 		.owner = fi->lock_owner,
 		.pid = lock->l_pid,
+		.uid = fuse_req_ctx(req)->uid,
+		.since_ns = time_now_ns(),
 		.via = handle_of(fi),
 	};
 }
 
 void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock)
 {
-	struct range_lock wanted = range_of(fi, lock);
+	struct range_lock wanted = range_of(req, fi, lock);
 	const struct range_lock *conflict = NULL;
 	struct node *node = node_of(ino);
 
@@ -380,7 +383,7 @@ static void change(fuse_req_t req, fuse_ino_t ino, const struct range_lock *want
 void op_setlk(
 	fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep)
 {
-	struct range_lock wanted = range_of(fi, lock);
+	struct range_lock wanted = range_of(req, fi, lock);
 
 	change(req, ino, &wanted, sleep);
 }
@@ -395,6 +398,8 @@ void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
 		.end = INT64_MAX,
 		.owner = fi->lock_owner,
 		.pid = fuse_req_ctx(req)->pid,
+		.uid = fuse_req_ctx(req)->uid,
+		.since_ns = time_now_ns(),
 		.via = handle_of(fi),
 	};
 

@@ -131,7 +131,7 @@ static void drop_reservation(struct file *file, pid_t tid)
 	}
 	lock_drop(&file->lock);
 	if (found)
-		save_abandon(found);
+		save_expire(found);
 	save_unref(found);
 }
 
@@ -450,7 +450,7 @@ void op_create(
 	node_ref_locked(handle->node); /* the kernel's */
 	ops_entry_locked(handle->node, handle->save != NULL, &reply);
 	lock_drop(&handle->node->file->lock);
-	fi->noflush = ops_handle_opened(handle);
+	fi->noflush = ops_handle_opened(handle, ctx->pid);
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &reply, fi) != 0) {

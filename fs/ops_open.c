@@ -147,12 +147,13 @@ static void end_writing(struct handle *handle)
 		lock_take(&save->file->lock);
 		live = save->live;
 		last = !live && --save->writers == 0;
+		save->let_go = last;
 		lock_drop(&save->file->lock);
 	}
 	if (live)
 		live_release(handle->node, handle->closing);
 	else if (last)
-		save_publish(save);
+		save_publish_let_go(save);
 }
 
 void ops_close(struct handle *handle)
@@ -178,11 +179,12 @@ static struct handle *handle_new(struct opening *opening)
 	return handle;
 }
 
-bool ops_handle_opened(struct handle *handle)
+bool ops_handle_opened(struct handle *handle, pid_t opener)
 {
 	struct node *node = handle->node;
 	bool noflush = !handle->writer;
 
+	handle->opener = opener;
 	if (!node->file)
 		return noflush;
 	lock_take(&node->file->lock);
@@ -200,7 +202,7 @@ static void reply_open(struct opening *opening, struct handle *handle)
 {
 	opening->fi.fh = (uintptr_t)handle;
 	opening->fi.keep_cache = !opening->fi.direct_io;
-	opening->fi.noflush = ops_handle_opened(handle);
+	opening->fi.noflush = ops_handle_opened(handle, fuse_req_ctx(opening->req)->pid);
 	if (fuse_reply_open(opening->req, &opening->fi) == 0)
 		return;
 	/* Interrupted: it will not be released. */
@@ -618,6 +620,7 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 	} else if (for_writing(opening)) {
 		handle->writer = true;
 		save->writers++;
+		save->let_go = false;
 		save->flushed_ms = 0;
 	}
 	lock_drop(&save->file->lock);
@@ -663,8 +666,8 @@ static void open_staged(struct opening *opening)
 		return;
 	}
 	err = join(opening, save, handle);
-	if (err && err != -ESTALE && is_reserved(save))
-		save_abandon(save);
+	if (err && err != -ESTALE)
+		save_expire(save);
 	save_unref(save);
 	if (!err) {
 		reply_open(opening, handle);

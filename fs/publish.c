@@ -162,12 +162,13 @@ static bool is_named(enum publish_outcome outcome)
 }
 
 /* Takes the save into PUBLISHING, if it is there to be published. io_lock is held. */
-static bool start_publishing(struct save *save, enum save_state *ret_before)
+static bool start_publishing(struct save *save, bool let_go, enum save_state *ret_before)
 {
 	bool ok;
 
 	lock_take(&save->file->lock);
 	ok = save->state == SAVE_STAGED || save->state == SAVE_CLOSING;
+	ok = ok && (save->let_go || !let_go);
 	*ret_before = save->state;
 	if (ok)
 		save->state = SAVE_PUBLISHING;
@@ -183,6 +184,7 @@ static void publishing_failed(struct save *save, enum save_state before, int err
 		strerror(-err));
 	lock_take(&save->file->lock);
 	save->state = before;
+	save->let_go = save->writers == 0;
 	save_set_timer(save, time_mono_ms() + STREAM_MS);
 	lock_drop(&save->file->lock);
 }
@@ -195,7 +197,7 @@ static bool is_cut_off(struct save *save)
 	return is_aside(save) && save->fd >= 0 && fstat(save->fd, &st) == 0 && st.st_size == 0;
 }
 
-int save_publish(struct save *save)
+static int publish_end(struct save *save, bool let_go)
 {
 	struct fs *fs = tree_fs(save->file->tree);
 	struct publishing publishing;
@@ -205,7 +207,7 @@ int save_publish(struct save *save)
 
 	save_ref(save);
 	lock_take(&save->io_lock);
-	if (!start_publishing(save, &before)) {
+	if (!start_publishing(save, let_go, &before)) {
 		lock_drop(&save->io_lock);
 		save_unref(save);
 		return 0;
@@ -251,6 +253,16 @@ int save_publish(struct save *save)
 	return 0;
 }
 
+int save_publish(struct save *save)
+{
+	return publish_end(save, false);
+}
+
+int save_publish_let_go(struct save *save)
+{
+	return publish_end(save, true);
+}
+
 int save_snapshot(struct save *save)
 {
 	struct publishing publishing;
@@ -262,7 +274,7 @@ int save_snapshot(struct save *save)
 	lock_take(&save->file->lock);
 	save->flushed_ms = 0;
 	lock_drop(&save->file->lock);
-	if (!save_has_content(save) || !start_publishing(save, &before)) {
+	if (!save_has_content(save) || !start_publishing(save, false, &before)) {
 		lock_drop(&save->io_lock);
 		return 0;
 	}
@@ -304,7 +316,8 @@ int save_go_live(struct save *save)
 	if (!live)
 		return -ENOMEM;
 	lock_take(&save->io_lock);
-	if (save->successor || save_own_object(save) != 0 || !start_publishing(save, &before)) {
+	if (save->successor || save_own_object(save) != 0 ||
+		!start_publishing(save, false, &before)) {
 		lock_drop(&save->io_lock);
 		live_free(live);
 		return 0;

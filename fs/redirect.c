@@ -5,14 +5,19 @@
 
 /* Threads that died on the way leave theirs behind; the oldest go first. */
 #define REDIRECTS_MAX 1024
-/* The second try follows the first at once; what is older was left by an open that failed on its way. */
+/* The second try follows the first at once; what is older was left by an open that failed on its way. But where this daemon is slow
+ * (a disk stalls), or was stopped, a walk takes longer. */
 #define FRESH_MS 1000
+#define LATE_MS	 20000
+/* A walk looks its last name up twice at most, to revalidate it and anew, and each may be parked once. More are another walk's. */
+#define LOOKUPS_MAX 4
 
 struct redirect {
 	pid_t tid;
 	struct node *node; /* with a reference, so that its address is not used again */
 	int64_t set_ms;
-	bool looked_up, for_writing, to_save;
+	int looked_up; /* how often */
+	bool for_writing, to_save;
 	const struct node *answer; /* to compare with, not to follow */
 	UT_hash_handle hh;
 };
@@ -29,6 +34,11 @@ static struct redirect *find(pid_t tid)
 
 	HASH_FIND(hh, redirects.table, &tid, sizeof(tid), redirect);
 	return redirect;
+}
+
+static bool is_younger(const struct redirect *redirect, int64_t ms)
+{
+	return time_mono_ms() - redirect->set_ms < ms;
 }
 
 static struct redirect *take(struct redirect *redirect)
@@ -79,8 +89,8 @@ struct file *redirect_lookup(pid_t tid, bool *ret_to_save)
 		return NULL;
 	lock_take(&redirects.lock);
 	redirect = find(tid);
-	if (redirect && time_mono_ms() - redirect->set_ms < FRESH_MS) {
-		redirect->looked_up = true;
+	if (redirect && is_younger(redirect, LATE_MS) && redirect->looked_up < LOOKUPS_MAX) {
+		redirect->looked_up++;
 		*ret_to_save = redirect->to_save;
 		file = file_ref(redirect->node->file);
 	}
@@ -112,7 +122,7 @@ enum redirect_state redirect_end(pid_t tid, struct node *node, bool for_writing)
 	redirect = take(find(tid));
 	lock_drop(&redirects.lock);
 	if (redirect && redirect->for_writing == for_writing &&
-		time_mono_ms() - redirect->set_ms < FRESH_MS)
+		is_younger(redirect, redirect->looked_up ? LATE_MS : FRESH_MS))
 		state = redirect->looked_up
 				? (redirect->answer == node ? REDIRECT_ROUND : REDIRECT_NONE)
 			: redirect->node == node ? REDIRECT_BACK

@@ -244,14 +244,23 @@ bool save_is_clean_locked(const struct save *save)
 	return open && empty && save->writers == 1 && !save->written && !save->failed;
 }
 
-/* io_lock keeps writes away. */
-static bool give_up(struct save *save, bool only_clean)
+enum give_up { WHATEVER, RESERVED_ONLY, CLEAN_ONLY };
+
+static bool may_give_up_locked(const struct save *save, enum give_up what)
+{
+	if (what == RESERVED_ONLY)
+		return save->state == SAVE_RESERVED;
+	return save->state != SAVE_GONE && (what == WHATEVER || save_is_clean_locked(save));
+}
+
+/* Of a clean save io_lock keeps writes away. */
+static bool give_up(struct save *save, enum give_up what)
 {
 	struct parked *waiting, *next;
 	bool unstage;
 
 	lock_take(&save->file->lock);
-	if (save->state == SAVE_GONE || (only_clean && !save_is_clean_locked(save))) {
+	if (!may_give_up_locked(save, what)) {
 		lock_drop(&save->file->lock);
 		return false;
 	}
@@ -269,7 +278,12 @@ static bool give_up(struct save *save, bool only_clean)
 
 void save_abandon(struct save *save)
 {
-	give_up(save, false);
+	give_up(save, WHATEVER);
+}
+
+void save_expire(struct save *save)
+{
+	give_up(save, RESERVED_ONLY);
 }
 
 bool save_quit(struct save *save)
@@ -278,7 +292,7 @@ bool save_quit(struct save *save)
 
 	save_ref(save);
 	lock_take(&save->io_lock);
-	quit = give_up(save, true);
+	quit = give_up(save, CLEAN_ONLY);
 	lock_drop(&save->io_lock);
 	save_unref(save);
 	return quit;
@@ -533,7 +547,7 @@ bool save_has_content(const struct save *save)
 static void on_due(struct job *job)
 {
 	struct save *save = container_of(job, struct save, job);
-	enum { NOTHING, ABANDON, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
+	enum { NOTHING, EXPIRE, PUBLISH, SNAPSHOT, LIVE } what = NOTHING;
 	bool synced;
 	int64_t now_ms = time_mono_ms();
 
@@ -541,11 +555,11 @@ static void on_due(struct job *job)
 
 	lock_take(&save->file->lock);
 	if (save->state == SAVE_RESERVED)
-		what = ABANDON;
+		what = EXPIRE;
 	else if (save->state != SAVE_STAGED && save->state != SAVE_CLOSING)
 		what = NOTHING;
 	else if (save->writers == 0)
-		what = PUBLISH;
+		what = save->let_go ? PUBLISH : NOTHING;
 	else if ((save->stream_candidate || save->locked) && save->file->attr.nlink > 0 &&
 		 !file_is_live_locked(save->file))
 		what = LIVE;
@@ -558,10 +572,10 @@ static void on_due(struct job *job)
 	/* The next close of a descriptor sets the timer anew. */
 	if (what == SNAPSHOT && !synced && save_is_held(save))
 		what = NOTHING;
-	if (what == ABANDON)
-		save_abandon(save);
+	if (what == EXPIRE)
+		save_expire(save);
 	else if (what == PUBLISH)
-		save_publish(save);
+		save_publish_let_go(save);
 	else if (what == SNAPSHOT)
 		save_snapshot(save);
 	else if (what == LIVE)

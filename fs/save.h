@@ -63,6 +63,7 @@ struct save {
 
 	enum save_state state;
 	unsigned writers;
+	bool let_go; /* the last writer has gone: it is to be published, unless another one joins it before */
 	int64_t closed_ms;	/* time_mono_ms() of the last closing */
 	struct parked *parked;	/* requests that wait for the publish */
 	struct file *successor; /* what replaced the file meanwhile; with a reference */
@@ -125,6 +126,8 @@ bool save_quit(struct save *save);
 void save_locked(struct save *save);
 /* Gives up a reservation, or a save that changed nothing. Answers who waits for the turn. */
 void save_abandon(struct save *save);
+/* The same of a reservation only: of what was begun meanwhile nothing is lost. */
+void save_expire(struct save *save);
 
 int save_read(struct save *save, int *ret_fd); /* the descriptor to read from */
 ssize_t save_write(struct save *save, const char *data, size_t bytes, int64_t offset, uid_t uid);
@@ -151,6 +154,8 @@ void save_flushed(struct save *save);
 int save_close(struct save *save, bool sync);
 /* The second. When it fails (a full disk), a closing save is tried again by its timer. */
 int save_publish(struct save *save);
+/* The same if it is still let go. */
+int save_publish_let_go(struct save *save);
 /* What the save holds becomes a version; the save goes on. */
 int save_snapshot(struct save *save);
 

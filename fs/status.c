@@ -1,27 +1,35 @@
 #include "fs/status.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <utlist.h>
 
-#include "fs/save.h"
+#include "fs/ops.h"
 #include "fs/virtual.h"
 #include "meta/report.h"
 
-/* Somebody with a part in a save or a turn. The first of a turn is its holder; of a save there is but one. */
+/* Somebody with a part in a save, a turn or the locks of a file. */
 struct who {
 	struct actor actor;
 	int64_t since_ns;
+	struct range_lock lock;
+	/* Of a lock that is held: what its holder has open, and who opened it. */
+	int64_t shown_ino;
+	pid_t opener;
 };
 
+enum activity_kind { ACTIVITY_SAVE, ACTIVITY_TURN, ACTIVITY_LOCKS };
+
 struct activity {
+	enum activity_kind kind;
 	int64_t entry;
-	const char *state; /* of a save; NULL: a turn */
+	const char *state; /* of a save */
 	int64_t size_bytes;
-	bool held;
-	struct who *who;
+	struct who *who; /* of a save one; of a turn and of locks first those who have it */
 	size_t who_count;
+	size_t held;
 };
 
 struct activities {
@@ -30,7 +38,7 @@ struct activities {
 	bool failed; /* no memory */
 };
 
-static struct activity *add_activity(struct activities *all, int64_t entry)
+static struct activity *add_activity(struct activities *all, enum activity_kind kind, int64_t entry)
 {
 	struct activity *grown = reallocarray(all->list, all->count + 1, sizeof(*grown));
 
@@ -40,21 +48,24 @@ static struct activity *add_activity(struct activities *all, int64_t entry)
 	}
 	all->list = grown;
 	grown += all->count++;
-	*grown = (struct activity){.entry = entry};
+	*grown = (struct activity){.kind = kind, .entry = entry};
 	return grown;
 }
 
-static void add_who(struct activities *all, struct activity *activity, const struct actor *actor,
-	int64_t since_ns)
+/* Returns NULL when there is no memory. */
+static struct who *add_who(struct activities *all, struct activity *activity,
+	const struct actor *actor, int64_t since_ns)
 {
 	struct who *grown = reallocarray(activity->who, activity->who_count + 1, sizeof(*grown));
 
 	if (!grown) {
 		all->failed = true;
-		return;
+		return NULL;
 	}
 	activity->who = grown;
-	grown[activity->who_count++] = (struct who){*actor, since_ns};
+	grown += activity->who_count++;
+	*grown = (struct who){.actor = *actor, .since_ns = since_ns};
+	return grown;
 }
 
 static void activities_deinit(struct activities *all)
@@ -66,7 +77,7 @@ static void activities_deinit(struct activities *all)
 
 static void collect_save(struct activities *all, struct save *save)
 {
-	struct activity *activity = add_activity(all, save->entry);
+	struct activity *activity = add_activity(all, ACTIVITY_SAVE, save->entry);
 	struct stat st = {.st_size = 0};
 
 	if (!activity)
@@ -79,7 +90,7 @@ static void collect_save(struct activities *all, struct save *save)
 
 static void collect_live(struct activities *all, struct live *live)
 {
-	struct activity *activity = add_activity(all, live->entry);
+	struct activity *activity = add_activity(all, ACTIVITY_SAVE, live->entry);
 	struct stat st = {.st_size = 0};
 
 	if (!activity)
@@ -101,17 +112,57 @@ static void collect_turn(struct activities *all, struct file *file)
 		holder = holder->next;
 	if (!holder && !waiter)
 		return;
-	activity = add_activity(
-		all, holder ? holder->entry : container_of(waiter, struct parked, waiter)->entry);
+	activity = add_activity(all, ACTIVITY_TURN,
+		holder ? holder->entry : container_of(waiter, struct parked, waiter)->entry);
 	if (!activity)
 		return;
 	if (holder) {
-		activity->held = true;
+		activity->held = 1;
 		add_who(all, activity, &holder->actor, holder->opened_ns);
 	}
 	for (; waiter; waiter = waiter->next) {
 		parked = container_of(waiter, struct parked, waiter);
 		add_who(all, activity, &parked->actor, parked->since_ns);
+	}
+}
+
+/* actor: NULL for one that is to be identified. */
+static struct who *add_lock(struct activities *all, struct activity *activity,
+	const struct actor *actor, const struct range_lock *lock)
+{
+	const struct actor unknown = {.uid = lock->uid};
+	struct who *who = add_who(all, activity, actor ? actor : &unknown, lock->since_ns);
+
+	if (who)
+		who->lock = *lock;
+	return who;
+}
+
+static void collect_locks(struct activities *all, struct file *file)
+{
+	struct activity *activity;
+	struct range_lock *lock;
+	struct parked *parked;
+
+	if (!file->locks && !file->lock_waiters)
+		return;
+	activity = add_activity(all, ACTIVITY_LOCKS, file->names ? file->names->entry : 0);
+	if (!activity)
+		return;
+	DL_FOREACH(file->locks, lock)
+	{
+		const struct handle *handle = lock->via;
+		struct who *who = add_lock(all, activity, NULL, lock);
+
+		if (!who)
+			continue;
+		activity->held++;
+		who->shown_ino = handle->shown_ino;
+		who->opener = handle->opener;
+	}
+	DL_FOREACH(file->lock_waiters, parked)
+	{
+		add_lock(all, activity, &parked->actor, &parked->lock);
 	}
 }
 
@@ -131,6 +182,7 @@ static void collect(struct tree *tree, struct activities *all)
 		if (file->head && file->head->kind == NODE_LIVE && file->head->live)
 			collect_live(all, file->head->live);
 		collect_turn(all, file);
+		collect_locks(all, file);
 		lock_drop(&file->lock);
 	}
 	lock_drop(&tree->lock);
@@ -165,6 +217,60 @@ static json_t *describe_turn(const struct activity *turn)
 		"waiting", waiting);
 }
 
+static json_t *describe_lock(const struct who *who)
+{
+	const struct range_lock *lock = &who->lock;
+	json_t *by = describe_who(who);
+
+	return json_pack("{s:s, s:s, s:I, s:o, s:o}", "kind",
+		lock->kind == RANGE_FLOCK ? "flock" : "fcntl", "type",
+		lock->type == F_WRLCK ? "write" : "read", "start", (json_int_t)lock->start, "end",
+		lock->end == INT64_MAX ? json_null() : json_integer(lock->end), "by", by);
+}
+
+/* Locks go with the open file: who asked for it may have ended since, as flock(1) does, and who opened the file, too. */
+static void identify_holder(struct who *who)
+{
+	struct process process = {.tid = who->lock.pid};
+
+	if (process_is_using(who->lock.pid, (uint64_t)who->shown_ino))
+		process_get(who->lock.pid, &process);
+	else if (process_is_using(who->opener, (uint64_t)who->shown_ino))
+		process_get(who->opener, &process);
+	actor_get(&who->actor, &process, who->lock.uid, 0);
+}
+
+/* Of the many locks that a program may have on a file, /proc is asked once. */
+static void identify_holders(struct activity *locks)
+{
+	for (size_t i = 0; i < locks->held; i++) {
+		struct who *who = &locks->who[i];
+
+		if (i > 0 && who[-1].lock.pid == who->lock.pid && who[-1].lock.via == who->lock.via)
+			who->actor = who[-1].actor;
+		else
+			identify_holder(who);
+	}
+}
+
+static json_t *describe_locks(struct activity *locks)
+{
+	json_t *held = json_array(), *waiting = json_array();
+
+	identify_holders(locks);
+	for (size_t i = 0; i < locks->who_count; i++)
+		json_array_append_new(
+			i < locks->held ? held : waiting, describe_lock(&locks->who[i]));
+	return json_pack("{s:o, s:o}", "held", held, "waiting", waiting);
+}
+
+static json_t *describe_activity(struct activity *activity)
+{
+	if (activity->kind == ACTIVITY_SAVE)
+		return describe_save(activity);
+	return activity->kind == ACTIVITY_TURN ? describe_turn(activity) : describe_locks(activity);
+}
+
 static bool takes_part(const struct activity *activity, uid_t uid)
 {
 	for (size_t i = 0; i < activity->who_count; i++)
@@ -173,8 +279,8 @@ static bool takes_part(const struct activity *activity, uid_t uid)
 	return false;
 }
 
-static int describe_activities(
-	struct tree *tree, uid_t uid, bool everything, json_t *saves, json_t *turns)
+/* lists: of each kind. */
+static int describe_activities(struct tree *tree, uid_t uid, bool everything, json_t *lists[])
 {
 	struct activities all = {NULL, 0, false};
 	json_t *path;
@@ -183,16 +289,14 @@ static int describe_activities(
 	collect(tree, &all);
 	err = all.failed ? -ENOMEM : 0;
 	for (size_t i = 0; i < all.count && !err; i++) {
-		const struct activity *activity = &all.list[i];
+		struct activity *activity = &all.list[i];
 
 		if (!everything && !takes_part(activity, uid))
 			continue;
 		path = json_object();
-		err = json_array_append_new(activity->state ? saves : turns, path) ? -ENOMEM : 0;
+		err = json_array_append_new(lists[activity->kind], path) ? -ENOMEM : 0;
 		err = err ?: report_path(tree, path, activity->entry);
-		if (!err && json_object_update_new(path, activity->state
-								 ? describe_save(activity)
-								 : describe_turn(activity)) != 0)
+		if (!err && json_object_update_new(path, describe_activity(activity)) != 0)
 			err = -ENOMEM;
 	}
 	activities_deinit(&all);
@@ -215,19 +319,20 @@ static int describe_contents(
 	fuse_req_t req, struct tree *tree, const struct node_row *root, json_t *description)
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
-	json_t *saves = json_array(), *turns = json_array(), *rest;
+	json_t *lists[] = {json_array(), json_array(), json_array()}, *rest;
 	int64_t seq = __atomic_load_n(&tree->journal->seq, __ATOMIC_ACQUIRE);
 	struct report_counts counts = {0};
 	int err = report_count(tree, &counts);
 
-	rest = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "seq", (json_int_t)seq, "files",
-		(json_int_t)counts.files, "versions", (json_int_t)counts.versions, "bytes",
-		(json_int_t)counts.bytes, "blind", (json_int_t)counts.blind, "saves", saves,
-		"turns", turns);
+	rest = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "seq", (json_int_t)seq,
+		"files", (json_int_t)counts.files, "versions", (json_int_t)counts.versions, "bytes",
+		(json_int_t)counts.bytes, "blind", (json_int_t)counts.blind, "saves",
+		lists[ACTIVITY_SAVE], "turns", lists[ACTIVITY_TURN], "locks",
+		lists[ACTIVITY_LOCKS]);
 	if (!err && !rest)
 		err = -ENOMEM;
 	if (!err)
-		err = describe_activities(tree, uid, uid == 0 || uid == root->uid, saves, turns);
+		err = describe_activities(tree, uid, uid == 0 || uid == root->uid, lists);
 	if (json_object_update_new(description, rest) != 0 && !err)
 		err = -ENOMEM;
 	return err;

@@ -1,8 +1,8 @@
 /*
  * status: what a mount says of itself as JSON (docs/interface.md), for the sender of a request.
  *
- * Everybody is told which trees there are; the rest of a tree those who may list its root; a save or a turn in it root, the
- * tree's owner, and who takes part.
+ * Everybody is told which trees there are; the rest of a tree those who may list its root; a save, a turn or locks in it
+ * root, the tree's owner, and who takes part.
  *
  * Locks:     none may be held. What is under way is copied under the locks, and described afterwards.
  */

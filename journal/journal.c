@@ -340,24 +340,10 @@ void journal_read_end(struct journal *journal)
 	pthread_rwlock_unlock(&journal->coherence);
 }
 
-/* An object that was published or unstaged meanwhile is found in its new place, or is nobody's any
- * more. */
-static int sync_object(struct journal *journal, int64_t object)
-{
-	int err = object_sync(&journal->objects, object, false);
-
-	if (err == -ENOENT)
-		err = object_sync(&journal->objects, object, true);
-	if (err == -ENOENT)
-		err = object_sync(&journal->objects, object, false);
-	return err == -ENOENT ? 0 : err;
-}
-
 static int sync_objects(struct journal *journal)
 {
 	autofree int64_t *objects = NULL;
 	size_t count;
-	int err = 0;
 
 	lock_take(&journal->queue_lock);
 	objects = journal->unsynced;
@@ -365,9 +351,7 @@ static int sync_objects(struct journal *journal)
 	journal->unsynced = NULL;
 	journal->unsynced_count = journal->unsynced_size = 0;
 	lock_drop(&journal->queue_lock);
-	for (size_t i = 0; i < count && !err; i++)
-		err = sync_object(journal, objects[i]);
-	return err;
+	return object_sync(&journal->objects, objects, count);
 }
 
 /* The caller holds sync_mutex. After a failure what is durable is not known: the journal stops. */

@@ -350,21 +350,36 @@ static int sync_at(int dir_fd, const char *name, int open_flags)
 	return fsync(fd) ? -errno : 0;
 }
 
-int object_sync(struct object_store *store, int64_t number, bool staged)
+/* An object that is published or unstaged meanwhile is found in its new place, or is nobody's any more. */
+static int sync_content(struct object_store *store, int64_t number)
 {
 	struct name name = name_of(number);
-	int err;
+	int err = sync_at(store->objects_fd, name.published, 0);
 
-	if (staged) {
+	if (err == -ENOENT)
 		err = sync_at(store->stage_fd, name.staged, 0);
-		if (!err && fsync(store->stage_fd))
-			err = -errno;
-		return err;
+	if (err == -ENOENT)
+		err = sync_at(store->objects_fd, name.published, 0);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The directories come after the contents, and once for all of them. */
+int object_sync(struct object_store *store, const int64_t *numbers, size_t count)
+{
+	int64_t shard = -1;
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++)
+		err = sync_content(store, numbers[i]);
+	for (size_t i = 0; i < count && !err; i++) {
+		if (numbers[i] / SHARD_OBJECTS == shard)
+			continue;
+		shard = numbers[i] / SHARD_OBJECTS;
+		err = sync_at(store->objects_fd, name_of(numbers[i]).shard, O_DIRECTORY);
+		if (err == -ENOENT)
+			err = 0;
 	}
-	err = sync_at(store->objects_fd, name.published, 0);
-	if (!err)
-		err = sync_at(store->objects_fd, name.shard, O_DIRECTORY);
-	if (!err && fsync(store->objects_fd))
+	if (!err && count > 0 && (fsync(store->objects_fd) || fsync(store->stage_fd)))
 		err = -errno;
 	return err;
 }

@@ -64,8 +64,8 @@ int object_hash(int fd, int64_t length_bytes, struct object_hash *ret_hash);
 /* 1 when the first length_bytes are equal byte for byte, 0 when not, -errno. */
 int object_equal(int fd_a, int fd_b, int64_t length_bytes);
 
-/* After this the object, its name included, survives a loss of power. staged: it is still in stage/. */
-int object_sync(struct object_store *store, int64_t number, bool staged);
+/* After this the objects, their names included, survive a loss of power. Those that are not there (any more) are passed over. */
+int object_sync(struct object_store *store, const int64_t *numbers, size_t count);
 
 /* Calls visit for every staged object; stops at the first non-zero result and returns it.
  * Names in stage/ that are no numbers are ignored. visit may unstage or publish the object it is called for. */

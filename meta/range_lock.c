@@ -57,6 +57,14 @@ static int by_start(const struct range_lock *a, const struct range_lock *b)
 	return a->start < b->start ? -1 : a->start > b->start;
 }
 
+/* A list is in the order of the starts: range_conflict() finds the lowest. */
+static void place(struct range_lock **list, struct range_lock *lock, int64_t start)
+{
+	DL_DELETE(*list, lock);
+	lock->start = start;
+	DL_INSERT_INORDER(*list, lock, by_start);
+}
+
 /* Takes the range out of the owner's own locks. rest: for what is left behind it of a lock that is cut in two; NULL when unused. */
 static void clear(
 	struct range_lock **list, const struct range_lock *wanted, struct range_lock **rest)
@@ -80,7 +88,7 @@ static void clear(
 		} else if (lock->start < wanted->start) {
 			lock->end = wanted->start - 1;
 		} else if (lock->end > wanted->end) {
-			lock->start = wanted->end + 1;
+			place(list, lock, wanted->end + 1);
 		} else {
 			drop(list, lock);
 		}
@@ -91,19 +99,21 @@ static void clear(
 static void join(struct range_lock **list, struct range_lock *lock)
 {
 	struct range_lock *other, *next;
+	int64_t start = lock->start;
 
 	DL_FOREACH_SAFE(*list, other, next)
 	{
 		if (other == lock || !is_own(other, lock) || other->type != lock->type)
 			continue;
 		if (other->end != INT64_MAX && other->end + 1 == lock->start)
-			lock->start = other->start;
+			start = other->start;
 		else if (lock->end != INT64_MAX && lock->end + 1 == other->start)
 			lock->end = other->end;
 		else
 			continue;
 		drop(list, other);
 	}
+	place(list, lock, start);
 }
 
 int range_set(struct range_lock **list, const struct range_lock *wanted)

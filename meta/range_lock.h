@@ -24,7 +24,9 @@ struct range_lock {
 	short type;	    /* F_RDLCK, F_WRLCK, F_UNLCK */
 	int64_t start, end; /* bytes, both included; INT64_MAX: to the end, wherever that will be */
 	uint64_t owner;
-	pid_t pid;	 /* who asked for it */
+	pid_t pid; /* who asked for it, and when */
+	uid_t uid;
+	int64_t since_ns;
 	const void *via; /* the open file that it was asked for through */
 };
 

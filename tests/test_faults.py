@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_a_clean_end_while_many_save(mount):
     """Each save whose close returned is there, whatever the moment of the end."""
     script = """
 import sys
+import time
 n = 0
 try:
     while True:
@@ -230,6 +232,7 @@ def test_killed_again_and_again(mount, soak):
     """Closed saves of several programs survive every kill, at any moment."""
     script = """
 import sys
+import time
 n = int(sys.argv[2])
 try:
     while True:
@@ -406,3 +409,47 @@ def test_a_killed_daemon_lets_everybody_go(mount, soak):
             said = job.communicate(timeout=20)
             assert said == ("over\n", ""), said
         mount.remount()
+
+
+SAVE_ON_AND_ON = """
+import os, sys, threading, time
+end = time.monotonic() + float(sys.argv[2])
+wrong = []
+
+def save(path):
+    try:
+        content = b""
+        while time.monotonic() < end:
+            for flags in (os.O_TRUNC, 0, os.O_APPEND):
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
+                data = b"%d %d\\n" % (time.monotonic_ns(), flags)
+                content = content + data if flags == os.O_APPEND else data + content[len(data):] * (not flags)
+                os.write(fd, data)
+                os.close(fd)
+            with open(path, "rb") as f:
+                found = f.read()
+            if found != content:
+                wrong.append(f"{found} is not {content}")
+    except OSError as e:
+        wrong.append(f"{path}: {e}")
+
+threads = [threading.Thread(target=save, args=[f"{sys.argv[1]}.{i}"]) for i in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sys.exit("\\n".join(wrong) or 0)
+"""
+
+
+def test_a_daemon_that_stands_still_for_a_while(mount):
+    """As on a disk that stalls. Whoever was on the way to a save comes late, and saves all the same: no ESTALE, nothing empty."""
+    jobs = [mount.popen([sys.executable, "-c", SAVE_ON_AND_ON, f"f{i}", "10"], stderr=subprocess.PIPE) for i in range(3)]
+    for _ in range(4):
+        time.sleep(0.2)
+        mount.daemon.send_signal(signal.SIGSTOP)
+        time.sleep(2.2)
+        mount.daemon.send_signal(signal.SIGCONT)
+    for job in jobs:
+        said = job.communicate(timeout=60)[1]
+        assert job.returncode == 0, said

@@ -3,6 +3,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -10,7 +11,7 @@ import sys
 
 import pytest
 
-from lib.procs import wait_until
+from lib.procs import NOBODY, as_user, wait_until
 
 
 OFD_GETLK, OFD_SETLK, OFD_SETLKW = 36, 37, 38
@@ -552,3 +553,85 @@ def test_what_was_closed_under_a_lock_is_there_for_the_next(mount, how):
     job.communicate(timeout=20)
     mount.settled("f")
     assert mount.sh("cat f") == "other"
+
+
+def test_status_shows_who_has_which_lock_and_who_waits(mount, program):
+    mount.sh("echo text > f; echo text > g")
+    mount.settled("f")
+    mount.settled("g")
+    assert mount.tree()["locks"] == []
+    a, b, c = program(), program(), program()
+    x, y, z = a.open("f"), b.open("f"), c.open("f", "os.O_RDONLY")
+    a(f"fcntl.lockf({x}, {EX}, 5, 10)")
+    a(f"fcntl.lockf({x}, {SH}, 0, 100)")
+    b.begin(f"fcntl.lockf({y}, {EX})")
+    wait_until(b.blocked, "it to wait")
+    c(f"fcntl.flock({z}, {SH})")
+    a(f"fcntl.flock({a.open('g')}, {EX})")
+
+    def told(locks):
+        assert all(lock["by"]["program"].startswith("python") and lock["by"]["user"] == "root" and lock["by"]["since"]
+                   for lock in locks)
+        return [(lock["kind"], lock["type"], lock["start"], lock["end"], lock["by"]["pid"]) for lock in locks]
+
+    f, g = sorted(mount.tree()["locks"], key=lambda file: file["path"])
+    assert (f["path"], g["path"]) == ("f", "g")
+    assert sorted(told(f["held"])) == sorted([("fcntl", "write", 10, 14, a.job.pid), ("fcntl", "read", 100, None, a.job.pid),
+                                              ("flock", "read", 0, None, c.job.pid)])
+    assert told(f["waiting"]) == [("fcntl", "write", 0, None, b.job.pid)]
+    assert (told(g["held"]), g["waiting"]) == ([("flock", "write", 0, None, a.job.pid)], [])
+
+    said = [line.split() for line in mount.cli("status", ".").stdout.split("lock of")[1].splitlines()[1:]]
+    of_f = [line for line in said if f"{mount.who.pw_name}/g" not in line]
+    assert [line[0] for line in of_f].count(f"{mount.who.pw_name}/f") == 1
+    assert sorted(re.sub(r"^.*?(held|waiting)", r"\1", " ".join(line))[:40].split(" python")[0] for line in said) == [
+        "held by fcntl read 100-", "held by fcntl write 10-14", "held by flock read", "held by flock write", "waiting fcntl write"]
+    assert all(f"({mount.who.pw_name})," in line for line in said)
+
+    a(f"fcntl.lockf({x}, {UN})")
+    assert b.result() is None
+    for p in (a, b, c):
+        p.end()
+    wait_until(lambda: mount.tree()["locks"] == [], "the locks to end")
+
+
+def test_status_of_a_lock_that_was_inherited(mount):
+    """flock(1), which asked for it, is gone: the one who opened the file is shown. When that is gone, too, nobody's program is."""
+    mount.sh("echo text > f")
+    job = mount.popen("exec 9< f; flock 9; sleep 1000 & echo $!; read line", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    job.stdout.readline()
+
+    def holder():
+        ((lock,),) = [file["held"] for file in mount.tree()["locks"]]
+        assert (lock["kind"], lock["type"], lock["by"]["user"]) == ("flock", "write", "root")
+        return lock["by"]["program"], lock["by"]["pid"]
+
+    assert holder() == ("sh", job.pid)
+    job.stdin.write("\n")
+    job.stdin.flush()
+    job.wait(20)
+    program, pid = holder()
+    assert program == "" and pid != job.pid
+    assert f"flock write  ? {pid} (root)," in mount.cli("status", ".").stdout
+
+
+@pytest.mark.mount("allow_other")
+def test_status_of_locks_is_for_those_who_take_part(mount, program):
+    mount.sh("chmod 755 .; echo text > f; echo text > g; chmod 644 f g")
+    for name in "fg":
+        fd = (p := program()).open(name)
+        assert p(f"fcntl.flock({fd}, {SH})") is None
+
+    def seen():
+        with open(mount.root / ".intactfs" / "status", "rb") as f:
+            status = json.load(f)
+        return [file["path"] for tree in status["trees"] for file in tree["locks"]]
+
+    def lock_and_look():
+        with open(mount.path / "g", encoding="ascii") as f:
+            fcntl.flock(f, fcntl.LOCK_SH)
+            return seen()
+
+    assert sorted(seen()) == ["f", "g"]
+    assert as_user(NOBODY, seen) == []
+    assert as_user(NOBODY, lock_and_look) == ["g"]

@@ -6,69 +6,119 @@ import subprocess
 import pytest
 
 from lib.mount import ROOT
-
-
-def attributes(root, times=True):
-    """All that a copy has to keep, by path."""
-    found = {}
-    links = {}
-    for folder, dirs, files in os.walk(os.fsencode(root)):
-        for name in [b"."] + files + [d for d in dirs if os.path.islink(os.path.join(folder, d))]:
-            path = os.path.join(folder, name)
-            s = os.lstat(path)
-            link = os.path.islink(path)
-            content = os.readlink(path) if link else open(path, "rb").read() if os.path.isfile(path) else None
-            key = os.path.relpath(path, os.fsencode(root))
-            found[key] = (oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, s.st_mtime_ns if times else 0, content,
-                          0 if os.path.isdir(path) else s.st_nlink, links.setdefault((s.st_dev, s.st_ino), key),
-                          {n: os.getxattr(path, n, follow_symlinks=False)
-                           for n in os.listxattr(path, follow_symlinks=False)})
-    return found
+from lib.tree import attributes, holes
 
 
 @pytest.fixture
 def source(place):
     """A directory with everything in it that a copy might lose."""
     root = place / "source"
-    subprocess.run(["/bin/sh", "-ec", r"""
-        mkdir -p "$1/dir/sub" && cd "$1"
+    subprocess.run(["/bin/bash", "-ec", r"""
+        mkdir -p "$1/dir/sub" "$1/deep/a/b/c/d/e/f" "$1/closed" && cd "$1"
         echo text > text; : > empty; seq 100000 > dir/numbers; head -c 300000 /dev/urandom > dir/sub/random
-        ln -s text link; ln -s nowhere dir/dangling; ln -s dir dirlink; ln text dir/hard
-        mkfifo fifo; mknod device c 1 3
+        ln -s text link; ln -s nowhere dir/dangling; ln -s dir dirlink; ln text dir/hard; ln text deep/a/b/c/hard
+        ln -P link deep/a/linktoo; ln -s "$(printf 'long%.0s' {1..1000})" long
+        mkfifo fifo; mknod device c 1 3; mknod block b 7 250; ln fifo dir/fifo; ln device dir/device
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
         printf x > "$(printf 'latin \351')"; printf x > 'new
-line'; printf x > -dash; printf x > 'sp ace'
+line'; printf x > -dash; printf x > 'sp ace'; printf x > "$(printf 'n%.0s' {1..255})"
         truncate -s 5M sparse
-        chmod 600 text; chmod 4755 dir/numbers; chmod 2775 dir; chmod 1777 dir/sub; chown 5:60 empty; chown -h 5 link
-        setfattr -n user.color -v blue text
+        for at in 1 3 4; do printf data | dd of=islands bs=1M seek=$at conv=notrunc status=none; done; truncate -s 8M islands
+        echo secret > closed/secret; chmod 0 closed/secret; chmod 700 closed
+        chmod 600 text; chmod 2775 dir; chmod 1777 dir/sub; chown 5:60 empty; chown -h 5 link; chown -R 65534:100 deep
+        chmod 4755 dir/numbers; chmod 6511 deep/a
+        setfattr -n user.color -v blue text; setfattr -n user.bytes -v 0x00ff0a00 dir; setfattr -n user.empty dir/numbers
+        setfattr -n user.long -v "$(printf 'long%.0s' {1..500})" deep/a/b
+        setfattr -n trusted.kept -v t dir/sub/random; setfattr -h -n trusted.link -v t link
+        setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 dir/sub/random
         find . -exec touch -hd '2005-05-05 05:05:05.5' {} +
         touch -d '2001-02-03 04:05:06.123456789' text dir/numbers; touch -hd '1999-01-01' link
-        touch -d '2010-01-01 00:00:00.5' dir/sub dir
+        touch -d '1969-12-31 23:59:58.999999999 UTC' empty; touch -d '2039-01-01 00:00:00.000000001' sparse
+        touch -ad '1998-07-06 05:04:03.000000002' dir/sub/random islands
+        touch -d '2010-01-01 00:00:00.5' deep/a/b dir/sub dir .
         """, "sh", root], check=True)
     return root
 
 
-def test_cp_a(mount, source):
-    mount.sh('cp -a "$1" copy && cp -a copy copy2', source)
-    assert attributes(mount.path / "copy") == attributes(source)
-    assert attributes(mount.path / "copy2") == attributes(source)
+def same_copy(copy, source):
+    assert attributes(copy) == attributes(source)
+    for name in ("sparse", "islands"):
+        assert holes(copy / name) == holes(source / name), name
+
+
+def test_cp_a(mount, source, place):
+    mount.sh('cp -a "$1" copy', source)
+    copied = attributes(mount.path / "copy", atimes=True)
+    mount.sh('cp -a copy copy2 && cp -a copy2 "$1"', place / "back")
+    for copy in (mount.path / "copy", mount.path / "copy2", place / "back"):
+        same_copy(copy, source)
     mount.remount()
-    assert attributes(mount.path / "copy") == attributes(source)
+    for copy in ("copy", "copy2"):
+        same_copy(mount.path / copy, source)
+        assert attributes(mount.path / copy, atimes=True) == copied, "reading does not change the access times"
 
 
 def test_rsync(mount, source, place):
-    mount.sh('rsync -aHXS "$1/" copy && rsync -aHXS copy/ "$2"', source, place / "back")
-    assert attributes(mount.path / "copy") == attributes(source)
-    assert attributes(place / "back") == attributes(source)
+    mount.sh('rsync -aHXS --devices --specials "$1/" copy && rsync -aHXS copy/ "$2"', source, place / "back")
+    same_copy(mount.path / "copy", source)
+    same_copy(place / "back", source)
     assert mount.sh('rsync -aHXin --delete "$1/" copy', source) == ""
-    mount.sh('rsync -aHX -c "$1/" copy', source)
+    assert mount.sh('rsync -aHXic "$1/" copy && rsync -aHXic copy/ "$1"', source) == ""
+    same_copy(mount.path / "copy", source)
+
+
+def test_rsync_changes_files_in_place(mount, source):
+    mount.sh('rsync -aHX "$1/" copy', source)
+    mount.sh("""sed -i '500s/$/ changed/' "$1/dir/numbers"; seq 10 >> "$1/dir/sub/random"; echo t > "$1/text"
+        rsync -aHX --inplace --no-whole-file "$1/" copy; [ -z "$(rsync -aHXic "$1/" copy)" ]
+        seq 20 > "$1/dir/sub/random"; rsync -aHX --inplace "$1/" copy; [ -z "$(rsync -aHXic "$1/" copy)" ]
+        seq 30 >> "$1/dir/sub/random"; rsync -aHX --append "$1/" copy; [ -z "$(rsync -aHXic "$1/" copy)" ]
+        rm "$1/dir/numbers"; rsync -aHX --delete --backup --suffix=.old "$1/" copy; [ -e copy/dir/numbers.old ]
+        rsync -aHX --delete --delay-updates --modify-window=-1 "$1/" copy
+        [ -z "$(rsync -aHXicn --delete --modify-window=-1 "$1/" copy)" ]""", source)
+    assert len(mount.versions("copy/dir/sub/random")) == 4
+    assert attributes(mount.path / "copy") == attributes(source)
 
 
 def test_tar(mount, source, place):
-    mount.sh('tar -C "$1" --xattrs -cSf a.tar . && mkdir copy && tar -C copy --xattrs -xpf a.tar', source)
-    assert attributes(mount.path / "copy") == attributes(source)
-    mount.sh('tar -C copy --xattrs -cf - . | (mkdir "$1" && tar -C "$1" --xattrs -xpf -)', place / "back")
-    assert attributes(place / "back") == attributes(source)
-    mount.sh("tar -C copy --compare -f a.tar")
+    tar = "tar --xattrs --xattrs-include='*'"
+    subprocess.run(["rm", source / "socket", source / "dir/fifo", source / "dir/device"], check=True)
+    subprocess.run(["touch", "-d", "2010-01-01", source], check=True)
+    mount.sh(f'{tar} -C "$1" --format=posix -cSf a.tar . && mkdir copy && {tar} -C copy -xpf a.tar', source)
+    same_copy(mount.path / "copy", source)
+    mount.sh(f'{tar} -C copy --format=posix -cSf - . | (mkdir "$1" && {tar} -C "$1" -xpf -)', place / "back")
+    same_copy(place / "back", source)
+    assert mount.sh("tar -C copy --compare -f a.tar") == ""
+    mount.sh(f"""{tar} -C copy -g snapshot -czf full.tgz . && echo new > copy/new && echo more >> copy/text && rm copy/empty
+        {tar} -C copy -g snapshot -czvf next.tgz . > listed""")
+    assert mount.sh("grep -v '/$' listed | sort") == "./deep/a/b/c/hard\n./dir/hard\n./new\n./sparse\n./text\n", "one has a time to come"
+    mount.sh(f"mkdir again && cd again && {tar} -g /dev/null -xpzf ../full.tgz && {tar} -g /dev/null -xpzf ../next.tgz")
+    assert attributes(mount.path / "again") == attributes(mount.path / "copy")
+
+
+def test_access_lists_are_refused_and_the_rest_is_copied(mount, plain):
+    mount.sh("echo text > f && chmod 640 f && mkdir d")
+    for what in ("-m u:nobody:rw f", "-m u:nobody:rwx d", "-d -m u:nobody:rwx d"):
+        done = mount.run(f"setfacl {what}")
+        assert done.returncode == 1 and "Operation not supported" in done.stderr
+    assert mount.sh("stat -c %a f d; getfacl -cE f d") == "640\n755\n" + \
+        "user::rw-\ngroup::r--\nother::---\n\nuser::rwx\ngroup::r-x\nother::r-x\n\n"
+    mount.sh("setfacl -b f d && setfacl -k d && setfacl -m u::rw,g::rw,o::r f && [ $(stat -c %a f) = 664 ]")
+
+    mount.sh("echo listed > g && chmod 640 g && touch -d 2005-05-05 g && setfacl -m u:nobody:r g", cwd=plain)
+    for number, copy in enumerate(['cp -a "$1/g" $2', 'rsync -aA "$1/g" $2', 'tar --acls -C "$1" -cf - g | tar --acls -xf - && mv g $2']):
+        done = mount.run(copy, plain, f"g{number}")
+        assert "Operation not supported" in done.stderr or "Cannot set POSIX ACLs" in done.stderr
+        assert mount.sh(f"cat g{number}; stat -c '%a %Y' g{number}") == mount.sh("cat g; stat -c '%a %Y' g", cwd=plain)
+    assert mount.run('cp -a . "$1" && rsync -aA ./ "$1" && tar --acls -cf - . > "$1.tar"', plain).stderr == ""
+
+
+def test_zip(mount, source, place):
+    mount.sh("""cd "$1" && zip -qry "$2/a.zip" dir deep text sparse && cd "$2" && mkdir copy && cd copy && unzip -qK ../a.zip
+        for f in dir deep text sparse; do diff -r --no-dereference $f "$1/$f"; done && unzip -tq ../a.zip
+        echo more >> text && zip -qu ../a.zip text && zip -qd ../a.zip sparse && unzip -p ../a.zip text | cmp - text""", source, mount.path)
+    stat = "stat -c '%a %Y' dir/numbers dir/sub/random"
+    assert mount.sh(stat, cwd=mount.path / "copy") == mount.sh(stat, cwd=source)
 
 
 def test_git(mount, place):

@@ -72,7 +72,9 @@ static void print_trees(const json_t *trees)
 /* vim 4711 (alice), 3 s */
 static char *describe_who(const json_t *who)
 {
-	return cli_format("%s %lld (%s), %s", json_text(who, "program"),
+	const char *program = json_text(who, "program");
+
+	return cli_format("%s %lld (%s), %s", *program ? program : "?",
 		(long long)json_number(who, "pid"), print_user(who),
 		print_age(json_text(who, "since")));
 }
@@ -153,6 +155,70 @@ static void print_turns(const json_t *trees)
 	}
 }
 
+/* flock write; fcntl read 0-99; fcntl write 100- */
+static char *describe_lock(const json_t *lock)
+{
+	const json_t *end = json_object_get(lock, "end");
+	int64_t start = json_number(lock, "start");
+	char last[24] = "";
+
+	if (json_is_integer(end))
+		snprintf(last, sizeof(last), "%lld", (long long)json_integer_value(end));
+	if (start == 0 && !last[0])
+		return cli_format("%s %s", json_text(lock, "kind"), json_text(lock, "type"));
+	return cli_format("%s %s %lld-%s", json_text(lock, "kind"), json_text(lock, "type"),
+		(long long)start, last);
+}
+
+static void put_locks(struct table *table, const char *state, const json_t *locks, bool *first,
+	const json_t *tree, const json_t *file)
+{
+	json_t *lock;
+	size_t i;
+
+	json_array_foreach(locks, i, lock)
+	{
+		autofree char *what = describe_lock(lock);
+		autofree char *who = describe_who(json_object_get(lock, "by"));
+
+		if (*first)
+			put_file(table, tree, file);
+		else
+			table_cell(table, "%s", "");
+		*first = false;
+		table_cell(table, "%s", state);
+		table_cell(table, "%s", what);
+		table_cell(table, "%s", who);
+	}
+}
+
+static void print_locks(const json_t *trees)
+{
+	static const struct column columns[] = {
+		{"lock of", LEFT}, {"", LEFT}, {"", LEFT}, {"who, since", LEFT}};
+	struct table table;
+	json_t *tree, *file;
+	size_t i, j;
+
+	table_init(&table, columns, ARRAY_SIZE(columns));
+	json_array_foreach(trees, i, tree)
+	{
+		json_array_foreach(json_object_get(tree, "locks"), j, file)
+		{
+			bool first = true;
+
+			put_locks(&table, "held by", json_object_get(file, "held"), &first, tree,
+				file);
+			put_locks(&table, "waiting", json_object_get(file, "waiting"), &first, tree,
+				file);
+		}
+	}
+	if (table.cell_count) {
+		putchar('\n');
+		table_print(&table);
+	}
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *trees = json_object_get(status, "trees");
@@ -161,6 +227,7 @@ static void print_status(const json_t *status)
 	print_trees(trees);
 	print_saves(trees);
 	print_turns(trees);
+	print_locks(trees);
 }
 
 static const char *reason(int err)
@@ -256,7 +323,7 @@ static int run_status(const struct cli_args *args)
 const struct command command_status = {
 	.name = "status",
 	.synopsis = "[--json] [MOUNTPOINT]",
-	.summary = "Show trees, saves in progress, and who holds and awaits which turn",
+	.summary = "Show trees, saves in progress, and who holds and awaits which turn or lock",
 	.help = "MOUNTPOINT may be any path in the mount. Without one, all intactfs mounts are "
 		"shown.\n"
 		"\n"
