@@ -25,7 +25,6 @@ struct handle {
 	bool noflush; /* its closes are not told of */
 	int64_t flushed_ms; /* file->lock; time_mono_ms() of the last close of one of its descriptors */
 	int64_t shown_ino;   /* what the kernel knows its node by */
-	pid_t opener;	     /* a thread */
 	struct node *former; /* with a reference; what node was, before it went on in the head's */
 	unsigned followed;   /* node->followed when fd was opened; atomic */
 };

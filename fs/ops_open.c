@@ -169,16 +169,6 @@ void ops_close(struct handle *handle)
 	ops_handle_free(handle);
 }
 
-static struct handle *handle_new(struct opening *opening)
-{
-	struct handle *handle = ops_handle_new(opening->node);
-
-	if (!handle)
-		return NULL;
-	handle->opener = opening->process.tid;
-	return handle;
-}
-
 bool ops_handle_opened(struct handle *handle, pid_t opener)
 {
 	struct node *node = handle->node;
@@ -304,7 +294,7 @@ static void open_for_reading(struct opening *opening)
 	/* Once it has begun, it takes as long as it takes. */
 	if (opening->waits == 1 && wait_for_publish(opening, publishing, PARK_FOREVER))
 		return;
-	handle = handle_new(opening);
+	handle = ops_handle_new(opening->node);
 	if (handle && object)
 		err = version_open(node->file->tree, object, &handle->fd);
 	/* A live file settled, and its content moved, between the look and the open: look again. */
@@ -383,7 +373,7 @@ static bool wait_for_settling(struct opening *opening)
 
 static void open_live(struct opening *opening)
 {
-	struct handle *handle = handle_new(opening);
+	struct handle *handle = ops_handle_new(opening->node);
 	const struct fuse_ctx *ctx = fuse_req_ctx(opening->req);
 	struct node *node = opening->node;
 	struct actor actor;
@@ -659,7 +649,7 @@ static void open_staged(struct opening *opening)
 	if (!opening->entry)
 		opening->entry = ops_lineage(opening->node->file);
 	save = staged_save(opening);
-	handle = save ? handle_new(opening) : NULL;
+	handle = save ? ops_handle_new(opening->node) : NULL;
 	if (!handle) {
 		save_unref(save);
 		open_node(opening); /* it was published just now */
@@ -684,7 +674,7 @@ static void open_staged(struct opening *opening)
 
 static void open_virtual(struct opening *opening)
 {
-	struct handle *handle = handle_new(opening);
+	struct handle *handle = ops_handle_new(opening->node);
 	int err = handle ? 0 : -ENOMEM;
 
 	if (!err && for_writing(opening))

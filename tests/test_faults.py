@@ -261,8 +261,12 @@ except OSError:
 
 def test_what_watched_a_killed_daemon_leaves_the_next_mount_alone(mount):
     """The kernel gives the number of a connection to the next one at once, and a watcher may be late."""
-    watchers = [pid for pid in procs.children(of=mount.daemon.pid)
+    def find_watchers():
+        return [pid for pid in procs.children(of=mount.daemon.pid)
                 if Path(f"/proc/{pid}/comm").read_text() == "intactfs-watch\n"]
+
+    # It gives itself its name a moment after it was made.
+    watchers = procs.wait_until(find_watchers, "the watcher")
     assert len(watchers) == 1
     os.kill(watchers[0], signal.SIGSTOP)
     late = os.pidfd_open(watchers[0])
