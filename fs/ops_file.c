@@ -152,7 +152,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	ssize_t n = SAVE_IS_LIVE;
 
 	if (!live && handle->save) {
-		save_note_writer(handle->save, fi->writepage ? 0 : fuse_req_ctx(req)->pid);
+		if (fi->writepage)
+			save_note_mapping(handle->save);
+		else
+			save_note_writer(handle->save, fuse_req_ctx(req)->pid);
 		n = save_write(handle->save, data, size, offset, uid);
 	}
 	if (n == SAVE_IS_LIVE) {

@@ -56,6 +56,7 @@ struct save {
 	struct process others[WRITERS_MAX];
 	unsigned other_count; /* ever */
 	pid_t last_writer;    /* atomic; a thread */
+	bool mapped;	      /* atomic; it was written to through a mapping */
 	bool interrupted;     /* who closed it last was killed in the middle of it */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
@@ -144,6 +145,8 @@ bool save_set_times(struct save *save, int64_t mtime_ns);
 
 /* The thread writes to it: its process is remembered. */
 void save_note_writer(struct save *save, pid_t tid);
+/* It is written to through a mapping, which needs no descriptor, and of which nobody tells whose it is. */
+void save_note_mapping(struct save *save);
 /* Whether the process is the saver's, or wrote to it. file->lock is held. */
 bool save_is_writers_locked(const struct save *save, const struct process *process);
 /* Whether somebody who wrote to it still has it open for writing: then it is not whole yet. */

@@ -10,7 +10,7 @@ void save_note_writer(struct save *save, pid_t tid)
 {
 	struct process process;
 
-	/* Most writes come from the thread that the last came from. What writes back a mapping is none. */
+	/* Most writes come from the thread that the last came from. */
 	if (tid <= 0 || __atomic_exchange_n(&save->last_writer, tid, __ATOMIC_RELAXED) == tid)
 		return;
 	process_get(tid, &process);
@@ -18,6 +18,11 @@ void save_note_writer(struct save *save, pid_t tid)
 	if (process.known && !save_is_writers_locked(save, &process))
 		save->others[save->other_count++ % WRITERS_MAX] = process;
 	lock_drop(&save->file->lock);
+}
+
+void save_note_mapping(struct save *save)
+{
+	__atomic_store_n(&save->mapped, true, __ATOMIC_RELAXED);
 }
 
 bool save_is_writers_locked(const struct save *save, const struct process *process)
@@ -45,6 +50,9 @@ bool save_is_held(struct save *save)
 	struct process holders[WRITERS_MAX + 1];
 	unsigned count;
 
+	/* Only its release tells of the end of a mapping: the maps of a process that waits for us must not be read. */
+	if (__atomic_load_n(&save->mapped, __ATOMIC_RELAXED))
+		return true;
 	lock_take(&save->file->lock);
 	count = save->other_count < WRITERS_MAX ? save->other_count : WRITERS_MAX;
 	memcpy(holders, save->others, count * sizeof(holders[0]));
