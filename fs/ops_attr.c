@@ -462,6 +462,8 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	} else {
 		request_actor(req, &actor);
 		err = namespace_removexattr(node->file, name, &actor);
+		if (!err)
+			ops_tell_others(node->file, node);
 	}
 	fuse_reply_err(req, -err);
 }
