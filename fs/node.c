@@ -155,14 +155,20 @@ bool node_is_aside_locked(const struct node *node)
 	       (node->kind == NODE_STAGED && (!node->save || node->save->published));
 }
 
+void node_stat_head_locked(struct file *file, struct stat *ret_stat)
+{
+	row_stat(&file->attr, ret_stat);
+	if (file_is_live_locked(file))
+		live_stat_locked(file->head->live, ret_stat);
+}
+
 void node_stat_locked(struct node *node, struct stat *ret_stat)
 {
-	row_stat(&node->file->attr, ret_stat);
 	if (node->followed && node_is_aside_locked(node)) {
-		if (file_is_live_locked(node->file))
-			live_stat_locked(node->file->head->live, ret_stat);
+		node_stat_head_locked(node->file, ret_stat);
 		return;
 	}
+	row_stat(&node->file->attr, ret_stat);
 	ret_stat->st_ino = (ino_t)node->ino;
 	if (node->kind == NODE_SETTLED) {
 		ret_stat->st_size = node->size_bytes;

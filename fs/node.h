@@ -57,6 +57,8 @@ void node_stat(struct node *node, struct stat *ret_stat);
 /* Whether it stands for neither the head nor for anything that is being written. file->lock is held. */
 bool node_is_aside_locked(const struct node *node);
 void node_stat_locked(struct node *node, struct stat *ret_stat);
+/* What the file's names are. */
+void node_stat_head_locked(struct file *file, struct stat *ret_stat);
 /* Of bytes that are no version yet. */
 void node_stat_changed(struct stat *stat, int64_t mtime_ns, int64_t changed_ns);
 void row_stat(const struct node_row *row, struct stat *ret_stat);

@@ -43,12 +43,22 @@ static inline bool is_root(fuse_ino_t id)
 bool ops_handle_opened(struct handle *handle, pid_t opener);
 /* Those who still wait for locks at the end get none. */
 void ops_locks_end(struct file *file);
+/* Who has the node open, which is not the head, reads and is told of the head from now on. */
+void ops_follow_head(struct node *node);
+/* A descriptor of what everybody reads now; -1: nothing was published yet. */
+int ops_open_head(struct file *file, int *ret_fd);
+/* A superseded node that nobody has open keeps no version for anybody. Who looks at it is told of the head; who opens it, and walked no
+ * path, means the file, and so do all that follow. Whether it is so. */
+bool ops_stat_left(struct node *node, struct stat *ret_stat);
+bool ops_follow_if_left(struct node *node);
 /* The live file that a writer's handle jobs on; NULL when it jobs on a staged save. */
 struct live *ops_live(struct handle *handle);
 /* The head was written to through ino, which to the kernel is another node than the handle's. */
 void ops_tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length);
 /* With fd -1 and no limit; NULL: no memory. node may be NULL. It is in the list of all handles. */
 struct handle *ops_handle_new(struct node *node);
+/* The end of a writer: the last one of a save publishes it. */
+void ops_end_writing(struct handle *handle);
 /* Frees it; its writing has ended. */
 void ops_handle_free(struct handle *handle);
 /* Who reads a version whose object is about to be written in place goes on in its copy. */

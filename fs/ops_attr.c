@@ -22,6 +22,8 @@ static void reply_node(fuse_req_t req, struct node *node)
 	node_stat_locked(node, &st);
 	timeout = ops_attr_timeout_locked(node);
 	lock_drop(&node->file->lock);
+	if (timeout == 0)
+		ops_stat_left(node, &st);
 	fuse_reply_attr(req, &st, timeout);
 }
 
@@ -115,7 +117,7 @@ static int truncate_staged(struct node *node, int64_t size_bytes, uid_t uid)
 }
 
 /* The kernel comes back with a node that was superseded on the way: a second ESTALE would reach the program. So it
- * is done here, on the head; the kernel hears of it a moment later. */
+ * is done here, on the head, and the kernel is told. */
 static int truncate_head(fuse_req_t req, struct node *node, int64_t size_bytes)
 {
 	struct file *file = node->file;
@@ -137,8 +139,10 @@ static int truncate_head(fuse_req_t req, struct node *node, int64_t size_bytes)
 		return -ENOMEM;
 	err = truncate_once(save, size_bytes, actor.uid);
 	save_unref(save);
-	if (!err)
+	if (!err) {
+		ops_tell_others(file, node);
 		notify_names(tree_fs(file->tree), file);
+	}
 	return err;
 }
 

@@ -20,8 +20,7 @@ struct live *ops_live(struct handle *handle)
 	return handle->node->live;
 }
 
-/* What everybody reads now; -1: nothing was published yet. */
-static int open_head(struct file *file, int *ret_fd)
+int ops_open_head(struct file *file, int *ret_fd)
 {
 	struct content head;
 	int err = -ENOENT;
@@ -42,7 +41,7 @@ static int open_head(struct file *file, int *ret_fd)
 /* A reader of what was never published looks whether it is there by now. */
 static int open_published(struct handle *handle)
 {
-	int fd, none = -1, err = open_head(handle->node->file, &fd);
+	int fd, none = -1, err = ops_open_head(handle->node->file, &fd);
 
 	/* Two reads may come at once: the first descriptor stays. */
 	if (!err && fd >= 0 &&
@@ -66,7 +65,7 @@ static int follow_head(struct handle *handle)
 	struct file *file = handle->node->file;
 	int fd, err;
 
-	err = open_head(file, &fd);
+	err = ops_open_head(file, &fd);
 	if (!err && fd < 0 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		err = -errno;
 	if (err)

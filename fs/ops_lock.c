@@ -104,7 +104,7 @@ static enum standing standing_of(struct node *node, struct handle *handle)
 	return standing;
 }
 
-static void follow(struct node *node)
+void ops_follow_head(struct node *node)
 {
 	lock_take(&node->file->lock);
 	if (node_is_aside_locked(node))
@@ -130,7 +130,7 @@ static int granted(fuse_req_t req, struct node *node, struct handle *handle)
 	else if (standing == STANDS_WRITTEN)
 		save_locked(handle->save);
 	if (!err && (standing == STANDS_CLEAN || standing == STANDS_ASIDE))
-		follow(node);
+		ops_follow_head(node);
 	return err;
 }
 

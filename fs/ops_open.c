@@ -12,6 +12,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/redirect.h"
 #include "fs/virtual.h"
@@ -36,7 +37,8 @@ struct opening {
 	bool queued;		   /* it had its time in the queue of turns */
 	int looks;		   /* how often its object was gone when it was opened */
 	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
-	bool joins; /* it writes in place only while others do */
+	bool joins;   /* it writes in place only while others do */
+	bool follows; /* a reader of the head, by another node */
 };
 
 static void open_node(struct opening *opening);
@@ -63,131 +65,6 @@ static void send_round(struct opening *opening)
 	fuse_reply_err(opening->req, ESTALE);
 }
 
-static struct {
-	struct lock lock; /* protects the list */
-	struct handle *first;
-	pthread_rwlock_t moving; /* taken before lock: who reads a version, against who moves it */
-} handles = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF}, .moving = PTHREAD_RWLOCK_INITIALIZER};
-
-struct handle *ops_handle_new(struct node *node)
-{
-	struct handle *handle = calloc(1, sizeof(*handle));
-
-	if (!handle)
-		return NULL;
-	handle->node = node ? node_ref(node) : NULL;
-	handle->fd = -1;
-	handle->limit_bytes = INT64_MAX;
-	lock_take(&handles.lock);
-	DL_APPEND(handles.first, handle);
-	lock_drop(&handles.lock);
-	return handle;
-}
-
-void ops_handle_free(struct handle *handle)
-{
-	lock_take(&handles.lock);
-	DL_DELETE(handles.first, handle);
-	lock_drop(&handles.lock);
-	if (handle->fd >= 0)
-		close(handle->fd);
-	save_unref(handle->save);
-	node_unref(handle->former, 1);
-	node_unref(handle->node, 1);
-	free(handle);
-}
-
-void ops_versions_hold(void)
-{
-	pthread_rwlock_rdlock(&handles.moving);
-}
-
-void ops_versions_release(void)
-{
-	pthread_rwlock_unlock(&handles.moving);
-}
-
-void ops_version_moved(struct tree *tree, int64_t from, int64_t to)
-{
-	struct handle *handle;
-	int fd = -1;
-
-	pthread_rwlock_wrlock(&handles.moving);
-	lock_take(&handles.lock);
-	DL_FOREACH(handles.first, handle)
-	{
-		/* Numbers of objects are the volume's: which tree it is need not be asked. */
-		if (handle->version_object != from)
-			continue;
-		if (fd < 0 && version_open(tree, to, &fd) != 0)
-			break;
-		dup3(fd, handle->fd, O_CLOEXEC);
-		handle->version_object = to;
-	}
-	lock_drop(&handles.lock);
-	pthread_rwlock_unlock(&handles.moving);
-	if (fd >= 0)
-		close(fd);
-}
-
-void ops_handles_drop(void)
-{
-	while (handles.first)
-		ops_handle_free(handles.first);
-}
-
-static void end_writing(struct handle *handle)
-{
-	struct save *save = handle->save;
-	bool live = handle->live, last = false;
-
-	if (!handle->writer)
-		return;
-	if (!live) {
-		lock_take(&save->file->lock);
-		live = save->live;
-		last = !live && --save->writers == 0;
-		save->let_go = last;
-		lock_drop(&save->file->lock);
-	}
-	if (live)
-		live_release(handle->node, handle->closing);
-	else if (last)
-		save_publish_let_go(save);
-}
-
-void ops_close(struct handle *handle)
-{
-	bool locks = ops_locks_held(handle);
-
-	/* The last writer's end makes a version anyway. */
-	if (locks && ops_live(handle) && ops_live(handle)->writers > 1)
-		live_unlocked(ops_live(handle));
-	end_writing(handle);
-	if (locks)
-		ops_locks_released(handle);
-	ops_handle_free(handle);
-}
-
-bool ops_handle_opened(struct handle *handle, pid_t opener)
-{
-	struct node *node = handle->node;
-	bool noflush = !handle->writer;
-
-	handle->opener = opener;
-	if (!node->file)
-		return noflush;
-	lock_take(&node->file->lock);
-	handle->shown_ino =
-		node->kind == NODE_STAGED && node->save ? node->save->shown_ino : node->ino;
-	handle->followed = node->followed;
-	/* The close of a file ends its process's locks. */
-	noflush = noflush && !node->file->ever_locked;
-	handle->noflush = noflush;
-	lock_drop(&node->file->lock);
-	return noflush;
-}
-
 static void reply_open(struct opening *opening, struct handle *handle)
 {
 	opening->fi.fh = (uintptr_t)handle;
@@ -210,7 +87,7 @@ static void publish_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
 		parked->entry, (enum redirect_state)parked->redirect_state, parked->waits, false, 0,
-		false, false};
+		false, false, false};
 
 	if (end == PARK_TIMEOUT)
 		ops_publish_let_go(parked->file);
@@ -251,18 +128,21 @@ static struct parked **waiters_of(struct save *save)
 	return save ? &save->parked : NULL;
 }
 
+/* Who opened the node walked no path, or its own save would have been shown to it: it waits for that, too. */
 static struct parked **releasing(struct opening *opening)
 {
-	return opening->node->superseded
+	const struct process anybody = {.known = false};
+
+	return opening->node->superseded && !opening->follows
 		       ? NULL
-		       : waiters_of(save_releasing_locked(opening->node->file, &opening->process));
+		       : waiters_of(save_releasing_locked(opening->node->file, &anybody));
 }
 
 static struct parked **publishing(struct opening *opening)
 {
 	struct save *save;
 
-	if (opening->node->superseded)
+	if (opening->node->superseded && !opening->follows)
 		return NULL;
 	DL_FOREACH(opening->node->file->saves, save)
 	{
@@ -272,30 +152,22 @@ static struct parked **publishing(struct opening *opening)
 	return NULL;
 }
 
-static void open_for_reading(struct opening *opening)
+/* With its handle the node is open, and keeps its version, unless it follows the head already. */
+static void read_node(struct opening *opening)
 {
+	struct handle *handle = ops_handle_new(opening->node);
 	struct node *node = opening->node;
-	struct handle *handle;
-	bool stale, wait;
 	int64_t object;
+	bool followed;
 	int err = 0;
 
 	lock_take(&node->file->lock);
-	stale = node->superseded && opening->state == REDIRECT_NONE;
-	wait = opening->waits == 0 && releasing(opening);
-	object = node->followed ? node->file->attr.content.object : node->object;
+	followed = node->followed;
+	object = node->object;
 	lock_drop(&node->file->lock);
-	if (stale) {
-		send_round(opening);
-		return;
-	}
-	if (wait && wait_for_publish(opening, releasing, RELEASE_WAIT_MS))
-		return;
-	/* Once it has begun, it takes as long as it takes. */
-	if (opening->waits == 1 && wait_for_publish(opening, publishing, PARK_FOREVER))
-		return;
-	handle = ops_handle_new(opening->node);
-	if (handle && object)
+	if (handle && followed)
+		err = ops_open_head(node->file, &handle->fd);
+	else if (handle && object)
 		err = version_open(node->file->tree, object, &handle->fd);
 	/* A live file settled, and its content moved, between the look and the open: look again. */
 	if (err == -ENOENT && opening->looks++ < LOOKS_MAX) {
@@ -303,17 +175,39 @@ static void open_for_reading(struct opening *opening)
 		open_node(opening);
 		return;
 	}
-	/* What was never published is served once it is there. */
-	opening->fi.direct_io = !object;
+	/* What was never published is served once it is there. Of a node that follows the head the kernel may have pages of more than
+	 * one version. */
+	opening->fi.direct_io = !object || followed;
 	if (!handle || err)
 		fail(opening, handle, handle ? err : -ENOMEM);
 	else
 		reply_open(opening, handle);
 }
 
-/* An append that was sent round came to a node that was superseded again: what is written through it goes to the end of
- * the head, whatever node the kernel knows it by. */
-static int append_to_head(struct opening *opening, struct handle *handle, const struct actor *actor)
+static void open_for_reading(struct opening *opening)
+{
+	struct node *node = opening->node;
+	bool stale, wait;
+
+	opening->follows = opening->state == REDIRECT_BACK && ops_follow_if_left(node);
+	lock_take(&node->file->lock);
+	stale = node->superseded && opening->state == REDIRECT_NONE;
+	wait = opening->waits == 0 && releasing(opening);
+	lock_drop(&node->file->lock);
+	if (stale)
+		send_round(opening);
+	else if (wait && wait_for_publish(opening, releasing, RELEASE_WAIT_MS))
+		return;
+	/* Once it has begun, it takes as long as it takes. */
+	else if (opening->waits == 1 && wait_for_publish(opening, publishing, PARK_FOREVER))
+		return;
+	else
+		read_node(opening);
+}
+
+/* A writer that was sent round came to a node that was superseded (again): what is written through it goes to the head, whatever
+ * node the kernel knows it by. Who does more than append needs to see the head, too. */
+static int write_to_head(struct opening *opening, struct handle *handle, const struct actor *actor)
 {
 	struct file *file = opening->node->file;
 	struct node *head;
@@ -332,6 +226,8 @@ static int append_to_head(struct opening *opening, struct handle *handle, const 
 	node_unref(handle->node, 1);
 	handle->node = head;
 	opening->fi.direct_io = 1;
+	if (!is_append(opening))
+		ops_follow_head(opening->node);
 	return 0;
 }
 
@@ -387,13 +283,13 @@ static void open_live(struct opening *opening)
 			err = opening->joins
 				      ? live_join(node)
 				      : live_open(node, &actor, opening->entry, live_kind(opening));
-		if (err == -ESTALE && opening->state != REDIRECT_NONE && opening->live)
-			err = append_to_head(opening, handle, &actor);
+		if (err == -ESTALE && opening->state != REDIRECT_NONE)
+			err = write_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
 		if (!err && (opening->fi.flags & O_TRUNC))
 			err = live_truncate(handle->node->live, handle, 0, ctx->uid);
 		if (err && handle->writer)
-			end_writing(handle);
+			ops_end_writing(handle);
 	} else if (handle) {
 		lock_take(&node->file->lock);
 		object = node->object;
@@ -420,7 +316,7 @@ static void turn_resume(struct parked *parked, enum park_end end)
 {
 	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
 		parked->entry, (enum redirect_state)parked->redirect_state, 1, true, 0,
-		!parked->reserves, false};
+		!parked->reserves, false, false};
 	struct file *file = parked->file;
 	struct parked *next = NULL;
 	struct save *save = NULL;
@@ -502,6 +398,44 @@ static struct parked **own_closing(struct opening *opening)
 	return save && is_closed(save) ? &save->parked : NULL;
 }
 
+static int join(struct opening *opening, struct save *save, struct handle *handle);
+static bool is_reserved(struct save *save);
+
+/* No path was walked to a node of the save's own. What is written anew as a whole does without: it is saved through the node that is
+ * there, past the kernel's pages, which stay those of the node's version. False: it has to be done in place. */
+static bool save_through(struct opening *opening)
+{
+	struct node *node = opening->node;
+	bool anew = (opening->fi.flags & O_TRUNC) && !opening->live;
+	struct handle *handle;
+	struct save *save;
+	int err;
+
+	lock_take(&node->file->lock);
+	save = save_visible_locked(node->file, &opening->process);
+	if (save)
+		save_ref(save);
+	if (save && save->state == SAVE_RESERVED)
+		save->shown_ino = node->followed ? node->file->attr.ino : node->ino;
+	lock_drop(&node->file->lock);
+	handle = save && anew ? ops_handle_new(save->node) : NULL;
+	err = handle ? join(opening, save, handle) : -ENOENT;
+	if (err && handle)
+		ops_handle_free(handle);
+	/* Nobody else is to wait for its turn. */
+	if (err && save && is_reserved(save))
+		save_abandon(save);
+	save_unref(save);
+	if (err)
+		return false;
+	/* Without a walk the kernel may know the names for long, and what they stood for. */
+	ops_tell_others(node->file, NULL);
+	notify_names(tree_fs(node->file->tree), node->file);
+	opening->fi.direct_io = 1;
+	reply_open(opening, handle);
+	return true;
+}
+
 static void open_for_writing(struct opening *opening)
 {
 	enum turn_state state;
@@ -510,8 +444,9 @@ static void open_for_writing(struct opening *opening)
 	if (opening->state != REDIRECT_NONE) {
 		if (opening->state == REDIRECT_ROUND && !opening->live)
 			log_warning(
-				"a save that was sent round found no reservation; it goes on in place");
-		open_live(opening);
+				"a save that was sent round found no reservation; it goes on without");
+		if (!save_through(opening))
+			open_live(opening);
 		return;
 	}
 	if (opening->waits == 0 && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
@@ -622,7 +557,7 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 	if (err == SAVE_IS_LIVE)
 		err = live_truncate(handle->node->live, handle, 0, uid);
 	if (err)
-		end_writing(handle);
+		ops_end_writing(handle);
 	return err;
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from lib import libc
+from lib.procs import wait_until
 
 OBSERVE = r"""
 import json, os, stat, sys
@@ -194,6 +195,28 @@ CHANGES = {
 }
 
 
+def by_descriptor(path, change, old):
+    """change() of the path that /proc has of a descriptor; old: others save the file between."""
+
+    def changes(fd):
+        if old:
+            look = 'echo between > "$1"; for i in 1 2 3; do cat "$1"; stat "$1"; done'
+            subprocess.run(["/bin/sh", "-c", look, "sh", path], stdout=subprocess.DEVNULL, check=True)
+        change(f"/proc/self/fd/{fd}")
+
+    opened(path, os.O_RDONLY, changes)
+
+
+for old in (False, True):
+    for what, change in {
+            "save": lambda p: opened(p, os.O_WRONLY | os.O_TRUNC, lambda fd: os.write(fd, b"new")),
+            "truncate": lambda p: os.truncate(p, 2),
+            "edit": lambda p: opened(p, os.O_RDWR, lambda fd: os.write(fd, b"NEW")),
+            "append": lambda p: opened(p, os.O_WRONLY | os.O_APPEND, lambda fd: os.write(fd, b" more"))}.items():
+        CHANGES[f"{what} by {'an old' if old else 'a'} descriptor"] = (
+            lambda r, change=change, old=old: by_descriptor(r / "d/f", change, old))
+
+
 class Observer:
     def __init__(self, mount):
         self.process = mount.popen([sys.executable, "-c", OBSERVE, NAMES], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -229,6 +252,11 @@ def compare(observer, what, roots):
         before = observer.asked("look", root)
         going_on = CHANGES[what](root)
         seen.append(told_apart(before, observer.asked("look", root)))
+        if "descriptor" in what and root is roots[1] and any(differs(v, seen[1][k]) for k, v in seen[0].items()):
+            # Without a walk of the path the kernel knows the name for a moment more.
+            wait_until(lambda: not any(differs(v, told_apart(before, observer.asked("look", root))[k])
+                                       for k, v in seen[0].items()))
+            seen[1] = seen[0]
         if isinstance(going_on, io.IOBase):
             going_on.close()
     return {(what, k): f"{seen[1][k]}, not {v}" for k, v in seen[0].items() if differs(v, seen[1][k])}

@@ -1,15 +1,19 @@
 """The system calls that Python does not offer, through ctypes."""
 import ctypes
 import os
+import select
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-AT_FDCWD = -100
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
+SYS_OPENAT2 = 437
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 2, 8, 128, 256, 512
+EVENTS = {1: "access", 2: "modify", 4: "attrib", 8: "close write", 16: "close", 32: "open", 64: "moved from", 128: "moved to",
+          256: "create", 512: "delete", 1024: "delete self", 2048: "move self", 0x8000: "ignored"}
 
 
 def _check(result):
@@ -21,6 +25,21 @@ def _check(result):
 
 def rename(source, target, flags=0):
     return _check(_libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags))
+
+
+def link_fd(fd, target):
+    """linkat(2) with AT_EMPTY_PATH."""
+    return _check(_libc.linkat(fd, b"", AT_FDCWD, os.fsencode(target), AT_EMPTY_PATH))
+
+
+def utimensat(path, atime, mtime):
+    """Pairs of seconds and nanoseconds, which may be UTIME_NOW or UTIME_OMIT."""
+    return _check(_libc.utimensat(AT_FDCWD, os.fsencode(path), struct.pack("llll", *atime, *mtime), 0))
+
+
+def openat2(dir_fd, path, flags, mode=0, resolve=0):
+    how = struct.pack("QQQ", flags, mode, resolve)
+    return _check(_libc.syscall(SYS_OPENAT2, dir_fd, os.fsencode(path), how, len(how)))
 
 
 def open_once(path, flags, mode=0o666):
@@ -46,7 +65,7 @@ def syncfs(fd):
 
 
 class Watch:
-    """An inotify watch. names() waits for events and returns the names that they carry."""
+    """An inotify watch. events() waits for events: their masks and the names that they carry."""
 
     def __init__(self, path, mask):
         self.fd = _check(_libc.inotify_init1(os.O_CLOEXEC))
@@ -58,6 +77,13 @@ class Watch:
             _, mask, _, length = struct.unpack_from("iIII", data)
             yield mask, data[16 : 16 + length].rstrip(b"\0")
             data = data[16 + length :]
+
+    def pending(self):
+        """The events of what has returned already."""
+        found = []
+        while select.select([self.fd], [], [], 0)[0]:
+            found += self.events()
+        return found
 
     def close(self):
         os.close(self.fd)
