@@ -239,6 +239,8 @@ static int block_signals(void)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* It has its limit from who mounts, as by `ulimit -f`: what is too large is an error. */
+	signal(SIGXFSZ, SIG_IGN);
 	sigaction(SIGUSR1, &wake, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
