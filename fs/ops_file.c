@@ -288,7 +288,8 @@ static bool write_pages_in_hole(struct handle *handle, int fd, off_t hole, off_t
 {
 	off_t end;
 
-	if (hole < 0 || hole == *last || handle->node->kind == NODE_SETTLED)
+	if (hole < 0 || hole == *last || handle->node->kind == NODE_SETTLED ||
+		handle->node->kind == NODE_VIRTUAL)
 		return false;
 	end = lseek(fd, hole, SEEK_DATA);
 	if (end < 0)
