@@ -34,7 +34,7 @@ struct rename {
 
 static bool is_newer(const struct sight *a, const struct sight *b)
 {
-	return a->object || (!b->object && a->content > b->content);
+	return a->order > b->order;
 }
 
 /* A document that is moved out of the way (to be the backup) is no save of what it replaces: who moves it has read it, and knows of its

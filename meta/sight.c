@@ -30,6 +30,8 @@ struct seen {
 	enum origin origin;
 	bool was_read; /* by this process, at some time */
 	int64_t content, object;
+	uint64_t
+		order; /* in which it was seen: who looks later sees a later version, or the same */
 	int64_t left_ms; /* when a child left it */
 	/* Of what was read, for sight_copied(). */
 	int64_t size_bytes;
@@ -57,6 +59,7 @@ static struct {
 	struct lock lock; /* protects the rest */
 	struct program *programs;
 	int epoll; /* of all pidfds */
+	uint64_t order;
 	bool warned;
 } sights = {.lock = {PTHREAD_MUTEX_INITIALIZER, LOCK_LEAF}, .epoll = -1};
 
@@ -112,10 +115,9 @@ static struct seen *touch(struct program *program, const struct key *key)
 	return seen;
 }
 
-/* Contents are numbered in their order; a save that is no content yet is newer than all of them. */
 static bool is_newer(const struct seen *a, const struct seen *b)
 {
-	return a->object ? true : !b->object && a->content > b->content;
+	return a->order > b->order;
 }
 
 /* What the child saw, of which the parent knows now. */
@@ -131,6 +133,7 @@ static void leave_one(struct program *parent, const struct seen *child, int64_t 
 		return;
 	mine->content = child->content;
 	mine->object = child->object;
+	mine->order = child->order;
 	mine->before.any = false;
 	mine->size_bytes = 0;
 	/* What was saved on its own basis is its own. */
@@ -307,13 +310,14 @@ static struct program *enter(const struct process *process)
 /* Who ended has left what it saw: what comes late is left at once. */
 static void saw(struct program *program, const struct seen *seen)
 {
+	struct seen late = *seen, *mine;
 	struct program *heir = program;
-	struct seen *mine;
 
+	late.order = ++sights.order;
 	while (heir && heir->pidfd < 0)
 		heir = heir->parent;
 	if (heir && heir != program)
-		leave_one(heir, seen, time_mono_ms());
+		leave_one(heir, &late, time_mono_ms());
 	mine = heir == program ? touch(program, &seen->key) : NULL;
 	if (!mine)
 		return;
@@ -328,6 +332,7 @@ static void saw(struct program *program, const struct seen *seen)
 		mine->before.any = false;
 	}
 	mine->origin = seen->origin;
+	mine->order = late.order;
 	mine->content = seen->content;
 	mine->object = seen->object;
 	mine->size_bytes = seen->size_bytes;
@@ -445,6 +450,7 @@ void sight_find(const struct process *process, const struct tree *tree, int64_t 
 					seen->origin == LEFT_READ,
 				.content = seen->content,
 				.object = seen->object,
+				.order = seen->order,
 			};
 		else if (program->lost && program == own)
 			ret_sight->kind = SIGHT_LOST;

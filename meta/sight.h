@@ -32,6 +32,8 @@ struct sight {
 	bool read; /* it was read, not only saved */
 	int64_t content; /* id; 0 without an object: the file was empty, and nothing had ever been published */
 	int64_t object; /* of a save that was closed, and is no content yet */
+	uint64_t
+		order; /* who looked later has the greater one, and the later version, or the same */
 };
 
 void sight_read(const struct process *process, const struct tree *tree, int64_t entry,
