@@ -20,16 +20,13 @@
 /* What is written under a lock is made a version at each unlock, unless it is larger: then at the last close. */
 #define LOCKED_VERSION_BYTES (1 << 20)
 
-struct live *live_new(struct node *node, const struct process *saver, const struct actor *actor,
-	int64_t entry, const char *kind)
+struct live *live_new(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
 	struct live *live = calloc(1, sizeof(*live));
 
 	if (!live)
 		return NULL;
 	live->node = node;
-	live->saver = *saver;
-	sight_find(saver, node->file->tree, entry, &live->sight);
 	live->actor = *actor;
 	live->entry = entry;
 	live->kind = kind;
@@ -111,7 +108,7 @@ bool live_wanted(struct file *file, int open_flags)
 {
 	struct content head = file_attr(file).content;
 
-	if (policy_of_file(file) == POLICY_LIVE)
+	if (has_name(file, policy_is_live))
 		return true;
 	if (!(open_flags & O_TRUNC) && is_locked_in_place(file))
 		return true;
@@ -123,13 +120,11 @@ bool live_wanted(struct file *file, int open_flags)
 }
 
 /* True when the file is live now, with one more writer. */
-static bool join_locked(struct node *node, const struct process *process, const char *kind)
+static bool join_locked(struct node *node, const char *kind)
 {
 	if (node->kind != NODE_LIVE || !node->live)
 		return false;
 	node->live->writers++;
-	if (!process_same(process, &node->live->saver))
-		node->live->shared = true;
 	if (strcmp(node->live->kind, "append") == 0)
 		node->live->kind = kind;
 	return true;
@@ -145,18 +140,17 @@ static bool is_superseded(struct node *node)
 	return superseded;
 }
 
-int live_join(struct node *node, const struct process *process)
+int live_join(struct node *node)
 {
 	bool joined;
 
 	lock_take(&node->file->lock);
-	joined = join_locked(node, process, "live");
+	joined = join_locked(node, "live");
 	lock_drop(&node->file->lock);
 	return joined ? 0 : -EAGAIN;
 }
 
-int live_open(struct node *node, const struct process *process, const struct actor *actor,
-	int64_t entry, const char *kind)
+int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind)
 {
 	struct file *file = node->file;
 	struct content head;
@@ -165,12 +159,12 @@ int live_open(struct node *node, const struct process *process, const struct act
 	int err;
 
 	lock_take(&file->lock);
-	joined = join_locked(node, process, kind);
+	joined = join_locked(node, kind);
 	head = file->attr.content;
 	lock_drop(&file->lock);
 	if (joined)
 		return 0;
-	live = live_new(node, process, actor, entry, kind);
+	live = live_new(node, actor, entry, kind);
 	if (!live)
 		return -ENOMEM;
 	err = open_object(live, &head);
@@ -179,7 +173,7 @@ int live_open(struct node *node, const struct process *process, const struct act
 		return err;
 	}
 	lock_take(&file->lock);
-	joined = join_locked(node, process, kind);
+	joined = join_locked(node, kind);
 	if (!joined && (node->superseded || file->attr.content.id != head.id ||
 			       file->attr.content.object != head.object)) {
 		err = -ESTALE;
@@ -351,20 +345,6 @@ struct settling {
 	bool keep;
 };
 
-/* Who alone wrote to what it knew, or to what was new, knows what came of it; at once, for its next save may be waiting. In the apply step. */
-static void see_own(struct live *live, int64_t content)
-{
-	const struct sight *sight = &live->sight;
-	bool knew = (sight->kind == SIGHT_OWN || sight->kind == SIGHT_INHERITED) &&
-		    (sight->object ? sight->object == live->object
-				   : sight->content == live->basis.content);
-
-	if (live->shared || (!knew && live->basis.content))
-		return;
-	sight_saved(&live->saver, live->node->file->tree, live->entry, 0, content);
-	live->sight = (struct sight){.kind = SIGHT_OWN, .content = content};
-}
-
 /* In the apply step, with file->lock: the file has settled, unless somebody opened it for writing meanwhile. */
 static void on_settled(struct publish *publish)
 {
@@ -374,8 +354,6 @@ static void on_settled(struct publish *publish)
 	struct file *file = node->file;
 	bool named = publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_UNCHANGED;
 
-	if (publish->outcome == PUBLISH_VERSION)
-		see_own(live, publish->row.content.id);
 	if (publish->outcome == PUBLISH_VERSION && file->head != node)
 		node_supersede_locked(file, &publish->before);
 	if (live->writers > 0 || settling->keep)
@@ -383,7 +361,6 @@ static void on_settled(struct publish *publish)
 	node->live = NULL;
 	node->kind = NODE_SETTLED;
 	node->object = named ? file->attr.content.object : live->object;
-	node->content = named ? file->attr.content.id : 0;
 	node->size_bytes = publish->content.size_bytes;
 	node->blocks = publish->content.blocks;
 	node->mtime_ns = live->mtime_ns;

@@ -22,7 +22,6 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
-#include "fs/claim.h"
 #include "fs/fs.h"
 #include "fs/init.h"
 #include "fs/notify.h"
@@ -268,8 +267,6 @@ static void *maintain_main(void *arg)
 {
 	struct fs *fs = arg;
 
-	process_sweep();
-	sight_sweep();
 	root_sweep(fs);
 	root_visit(fs, maintain_tree);
 	__atomic_store_n(&fs->maintaining, false, __ATOMIC_RELEASE);
@@ -318,10 +315,7 @@ static void finish_tree(struct tree *tree)
 	lock_drop(&tree->lock);
 	for (size_t i = 0; i < count; i++) {
 		ops_locks_end(files[i]);
-		do {
-			claim_finish(files[i]);
-			save_finish_all(files[i]);
-		} while (files[i]->claim || files[i]->hold);
+		save_finish_all(files[i]);
 		file_unref(files[i]);
 	}
 	free(files);
@@ -355,7 +349,6 @@ static void finish(struct fs *fs)
 	pthread_kill(self.signal_thread, SIGTERM);
 	pthread_join(self.signal_thread, NULL);
 	timers_stop();
-	claims_stop();
 	job_stop();
 	root_visit(fs, hurry_tree);
 	while (__atomic_load_n(&fs->maintaining, __ATOMIC_ACQUIRE))
@@ -366,8 +359,6 @@ static void finish(struct fs *fs)
 	notify_stop(fs);
 	redirect_clear();
 	finish_nodes(fs);
-	sight_end();
-	process_forget_all();
 	fuse_session_unmount(fs->session);
 	fuse_session_destroy(fs->session);
 }
@@ -414,7 +405,7 @@ static int run(const struct mount_options *options)
 	int err, code;
 
 	fs->options = *options;
-	fs->hooks = (struct tree_hooks){save_hook_unlinked, save_hook_replaced, options->policy};
+	fs->hooks = (struct tree_hooks){save_hook_unlinked, save_hook_replaced};
 	fs->mounted_ns = time_now_ns();
 	gethostname(fs->host, sizeof(fs->host) - 1);
 	lock_init(&fs->nodes_lock, LOCK_LEAF);

@@ -12,8 +12,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "meta/policy.h"
-
 struct mount_options {
 	const char *volume;
 	const char *mountpoint;
@@ -25,7 +23,6 @@ struct mount_options {
 	unsigned turn_wait_ms; /* how long a writer waits for its turn; 2000 by default */
 	bool durable_close;    /* every close is as durable as an fsync */
 	int64_t copy_limit_bytes; /* larger contents are not copied to be saved, or kept, but where a reflink does it */
-	enum policy policy; /* of files that no rule is for */
 };
 
 int mount_run(const struct mount_options *options);

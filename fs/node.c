@@ -99,7 +99,6 @@ struct node *node_head_locked(struct file *file)
 	if (!node)
 		return NULL;
 	node->object = file->attr.content.object;
-	node->content = file->attr.content.id;
 	node->size_bytes = file->attr.content.size_bytes;
 	node->blocks = file->attr.content.blocks;
 	file->head = node;

@@ -28,8 +28,7 @@ struct node {
 	uint64_t refs; /* file->lock; of virtual nodes: root_lock */
 
 	/* SETTLED */
-	int64_t object;	 /* 0: empty, nothing was published yet */
-	int64_t content; /* its id, when it was the head's; 0: none or not known */
+	int64_t object; /* 0: empty, nothing was published yet */
 	int64_t size_bytes, blocks, mtime_ns;
 	bool superseded;
 	/* Who took a lock through it goes on in the head, and so do all that have it open: it is counted up. */

@@ -8,7 +8,7 @@
 #include "fs/redirect.h"
 #include "fs/virtual.h"
 
-#define SAVES_MAX 64
+#define SAVES_MAX 16
 
 const struct fuse_lowlevel_ops ops_table = {
 	.init = op_init,
@@ -203,7 +203,7 @@ bool ops_reserve(fuse_req_t req, struct node *node, const struct process *proces
 	if (!save)
 		save = save_reserve_locked(file, process, &actor, entry, ino, NULL);
 	if (save)
-		save_take_turn_locked(save);
+		turn_take(&file->turn, save);
 	lock_drop(&file->lock);
 	if (save)
 		redirect_set(process->tid, node, true, true);

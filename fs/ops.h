@@ -99,13 +99,6 @@ void ops_tell_others(struct file *file, struct node *except);
 bool ops_reserve(fuse_req_t req, struct node *node, const struct process *process);
 /* The lineage by which the file is known. */
 int64_t ops_lineage(struct file *file);
-/* The process opened the file, whose content is this, for reading. */
-void ops_seen_read(struct file *file, const struct process *process, const struct content *content);
-/* The process took the name away, which a file with this content (0: none) had; who makes it anew replaces that. */
-void ops_displaced(
-	struct tree *tree, int64_t entry, const struct process *process, int64_t content);
-/* The content that the process, its parent or its child took the name away from just now; 0: it did not. */
-int64_t ops_displaced_by(struct tree *tree, int64_t entry, const struct process *process);
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count);

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "fs/hold.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/redirect.h"
@@ -65,15 +64,13 @@ static int truncate_once(struct save *save, int64_t size_bytes, uid_t uid)
 }
 
 /* joins: in place only while others write there. -ESTALE: it is to be staged. */
-static int truncate_live(fuse_req_t req, struct node *node, const struct process *process,
-	int64_t size_bytes, bool joins)
+static int truncate_live(fuse_req_t req, struct node *node, int64_t size_bytes, bool joins)
 {
 	struct actor actor;
 	int err;
 
 	request_actor(req, &actor);
-	err = joins ? live_join(node, process)
-		    : live_open(node, process, &actor, ops_lineage(node->file), "live");
+	err = joins ? live_join(node) : live_open(node, &actor, ops_lineage(node->file), "live");
 	if (err == -EAGAIN)
 		err = -ESTALE;
 	if (err)
@@ -167,7 +164,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
 	else if ((wanted = live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0)) ||
 		 kind == NODE_LIVE)
-		err = truncate_live(req, node, &process, size_bytes, !wanted);
+		err = truncate_live(req, node, size_bytes, !wanted);
 	if (err != -ESTALE)
 		return err;
 	if (sent)
@@ -403,10 +400,6 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		fuse_reply_err(req, -err);
 		return;
 	}
-	if (node && node->kind != NODE_VIRTUAL && strcmp(name, HOLD_XATTR) == 0) {
-		hold_take(req, node, size);
-		return;
-	}
 	if (is_own(name))
 		err = virtual_getxattr(req, request_fs(req), node, name, &value, &bytes);
 	else if (!node || node->kind == NODE_VIRTUAL)
@@ -430,11 +423,7 @@ void op_setxattr(
 		fuse_reply_err(req, -err);
 		return;
 	}
-	if (node->kind != NODE_VIRTUAL && strcmp(name, HOLD_XATTR) == 0) {
-		hold_change(req, node, value, size);
-		return;
-	}
-	if (node->kind == NODE_VIRTUAL && !is_own(name)) {
+	if (node->kind == NODE_VIRTUAL) {
 		err = -EROFS;
 	} else if (is_own(name)) {
 		err = virtual_setxattr(req, node, name, value, size);

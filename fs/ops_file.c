@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "fs/claim.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 
@@ -64,12 +63,8 @@ static int follow_head(struct handle *handle)
 {
 	unsigned followed = __atomic_load_n(&handle->node->followed, __ATOMIC_ACQUIRE);
 	struct file *file = handle->node->file;
-	struct content head = file_attr(file).content;
-	struct process reader;
 	int fd, err;
 
-	process_get(handle->opener, &reader);
-	ops_seen_read(file, &reader, &head);
 	err = ops_open_head(file, &fd);
 	if (!err && fd < 0 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		err = -errno;
@@ -100,7 +95,6 @@ static int reading_fd(struct handle *handle, int *ret_fd)
 	if (is_behind(handle)) {
 		err = follow_head(handle);
 	} else if (handle->save && !handle->followed) {
-		__atomic_store_n(&handle->save->was_read, true, __ATOMIC_RELAXED);
 		if (save_read(handle->save, ret_fd) != 0)
 			*ret_fd = -1;
 		return 0;
@@ -120,7 +114,6 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	int fd, err = reading_fd(handle, &fd);
 
 	(void)ino;
-	claim_touched(handle->node->file, fuse_req_ctx(req)->pid);
 	if (err) {
 		fuse_reply_err(req, -err);
 		return;
@@ -207,14 +200,11 @@ static int flush_save(fuse_req_t req, struct save *save)
 	struct process process;
 	int err = 0;
 
-	process_look(fuse_req_ctx(req)->pid, &process);
+	request_process(req, &process);
 	if (is_interrupted(save, &process))
 		return 0;
-	if (process_same(&process, &save->saver) &&
-		(save->dirty || save->failed || save->refused)) {
+	if (process_same(&process, &save->saver) && (save->dirty || save->failed)) {
 		err = save_close(save, sync);
-		if (err == -EBUSY)
-			save_show_refused(save);
 		if (!err && sync)
 			err = journal_sync(save->file->tree->journal);
 	} else if (is_let_go(save, &process)) {
@@ -257,8 +247,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 		err = fdatasync(live->fd) == 0 ? 0 : -errno;
 	else if (handle->save && handle->writer)
 		err = save_close(handle->save, true);
-	if (err == -EBUSY)
-		save_show_refused(handle->save);
 	if (!err)
 		err = journal_sync(handle->node->file->tree->journal);
 	fuse_reply_err(req, -err);

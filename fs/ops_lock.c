@@ -58,7 +58,7 @@ static int go_on_in_head(fuse_req_t req, struct handle *handle)
 		lock_take(&file->lock);
 		head = node_head_locked(file);
 		lock_drop(&file->lock);
-		err = head ? live_open(head, &save->saver, &actor, save->entry, "locked") : -ENOMEM;
+		err = head ? live_open(head, &actor, save->entry, "locked") : -ENOMEM;
 		if (err)
 			node_unref(head, 1);
 	} while (err == -ESTALE);

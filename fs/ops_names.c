@@ -8,11 +8,8 @@
 #include <utlist.h>
 
 #include "fs/notify.h"
-#include "fs/claim.h"
-#include "fs/hold.h"
 #include "fs/ops.h"
 #include "fs/redirect.h"
-#include "fs/rename.h"
 #include "fs/root.h"
 #include "fs/virtual.h"
 #include "meta/namespace.h"
@@ -198,11 +195,7 @@ static void lookup_file(
 	}
 	lock_take(&file->lock);
 	save = busy ? save_visible_locked(file, &process) : NULL;
-	if (parked && save)
-		/* What its program looks at now, it compares with what it opens next (vim). */
-		releasing = save_is_on_its_way_locked(save) ? save : NULL;
-	else
-		releasing = parked ? save_releasing_locked(file, &process) : NULL;
+	releasing = save || !parked ? NULL : save_releasing_locked(file, &process);
 	if (releasing) {
 		park_for_publish_locked(parked, &releasing->parked, RELEASE_WAIT_MS);
 		lock_drop(&file->lock);
@@ -369,7 +362,7 @@ static int begin_created(struct file *file, int64_t entry, const struct process 
 	lock_take(&file->lock);
 	save = save_reserve_locked(file, process, actor, entry, file->attr.ino, NULL);
 	if (save) {
-		save_take_turn_locked(save);
+		turn_take(&file->turn, save);
 		save_ref(save);
 	}
 	lock_drop(&file->lock);
@@ -381,9 +374,6 @@ static int begin_created(struct file *file, int64_t entry, const struct process 
 		save_unref(save);
 		return err;
 	}
-	lock_take(&save->io_lock);
-	save->displaced = ops_displaced_by(file->tree, entry, process);
-	lock_drop(&save->io_lock);
 	handle->save = save;
 	handle->node = node_ref(save->node);
 	handle->writer = true;
@@ -394,8 +384,8 @@ static int begin_created(struct file *file, int64_t entry, const struct process 
 }
 
 /* What is made to be appended to is live from the start, and so is what its name says. */
-static int begin_live(struct file *file, int64_t entry, const struct process *process,
-	const struct actor *actor, const char *kind, struct handle *handle)
+static int begin_live(struct file *file, int64_t entry, const struct actor *actor, const char *kind,
+	struct handle *handle)
 {
 	struct node *node;
 	int err;
@@ -403,7 +393,7 @@ static int begin_live(struct file *file, int64_t entry, const struct process *pr
 	lock_take(&file->lock);
 	node = node_head_locked(file);
 	lock_drop(&file->lock);
-	err = node ? live_open(node, process, actor, entry, kind) : -ENOMEM;
+	err = node ? live_open(node, actor, entry, kind) : -ENOMEM;
 	if (err) {
 		node_unref(node, 1);
 		return err;
@@ -440,9 +430,9 @@ void op_create(
 	if (!err) {
 		handle->opener = process.tid;
 		if (fi->flags & O_APPEND)
-			err = begin_live(file, entry, &process, &actor, "append", handle);
+			err = begin_live(file, entry, &actor, "append", handle);
 		else if (live_wanted(file, fi->flags))
-			err = begin_live(file, entry, &process, &actor, "live", handle);
+			err = begin_live(file, entry, &actor, "live", handle);
 		else
 			err = begin_created(file, entry, &process, &actor, fi->flags, handle);
 		if (err)
@@ -541,26 +531,19 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	int (*remove)(struct file *dir, const char *name, const struct actor *actor))
 {
 	struct file *dir = ops_directory(req, parent), *file = NULL;
-	int64_t entry = 0, content;
-	struct process process;
 	struct actor actor;
 	int err;
 
 	if (!dir)
 		return;
-	if (tree_lookup(dir, name, &file, &entry) != 1)
+	if (tree_lookup(dir, name, &file, NULL) != 1)
 		file = NULL;
 	if (file)
 		ops_publish_closed(file, false, NULL);
 	err = file ? keep_live(file) : 0;
-	content = file ? file_attr(file).content.id : 0;
-	request_process(req, &process);
-	actor_get(&actor, &process, fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid);
+	request_actor(req, &actor);
 	if (!err)
 		err = remove(dir, name, &actor);
-	/* It may be made anew (git). */
-	if (!err && file)
-		ops_displaced(dir->tree, entry, &process, content);
 	if (err == -ENOENT && is_history(dir, name))
 		err = -EROFS;
 	if (!err && file)
@@ -602,7 +585,6 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	const char *to_name, unsigned flags)
 {
 	struct file *from = ops_directory(req, parent), *to, *moved = NULL, *replaced = NULL;
-	struct process process;
 	struct actor actor;
 	int err;
 
@@ -618,10 +600,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 		return;
 	publish_named(from, name, true, &moved);
 	err = publish_named(to, to_name, false, &replaced);
-	request_process(req, &process);
-	actor_get(&actor, &process, fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid);
+	request_actor(req, &actor);
 	if (!err)
-		err = rename_save(from, name, to, to_name, flags, &process, &actor);
+		err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (err == -ENOENT && is_history(from, name))
 		err = -EROFS;
 	/* The ctime changed, and the link count of what was replaced. */
@@ -629,10 +610,6 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 		ops_tell_others(moved, NULL);
 	if (!err && replaced)
 		ops_tell_others(replaced, NULL);
-	if (!err && replaced && moved)
-		hold_replaced(replaced, moved);
-	if (!err && replaced)
-		claim_done(replaced, &process);
 	file_unref(moved);
 	file_unref(replaced);
 	fuse_reply_err(req, -err);

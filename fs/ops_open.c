@@ -12,10 +12,9 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "fs/claim.h"
-#include "fs/hold.h"
 #include "fs/notify.h"
-#include "fs/opening.h"
+#include "fs/ops.h"
+#include "fs/redirect.h"
 #include "fs/virtual.h"
 #include "journal/log.h"
 
@@ -24,6 +23,30 @@
 
 /* A settling that has begun. */
 #define SETTLE_WAIT_MS 2000
+
+#define LOOKS_MAX 5
+
+struct opening {
+	fuse_req_t req;
+	struct node *node;
+	struct fuse_file_info fi;
+	struct process process;
+	int64_t entry;		   /* the lineage */
+	enum redirect_state state; /* a second ESTALE would reach the program */
+	int waits;		   /* for publishes */
+	bool queued;		   /* it had its time in the queue of turns */
+	int looks;		   /* how often its object was gone when it was opened */
+	bool live; /* a writer that needs no save of its own: an append, or the file is to be live */
+	bool joins;   /* it writes in place only while others do */
+	bool follows; /* a reader of the head, by another node */
+};
+
+static void open_node(struct opening *opening);
+
+static bool for_writing(const struct opening *opening)
+{
+	return (opening->fi.flags & O_ACCMODE) != O_RDONLY || (opening->fi.flags & O_TRUNC);
+}
 
 static bool is_append(const struct opening *opening)
 {
@@ -35,7 +58,7 @@ static const char *live_kind(const struct opening *opening)
 	return is_append(opening) ? "append" : "live";
 }
 
-void open_send_round(struct opening *opening)
+static void send_round(struct opening *opening)
 {
 	redirect_set(opening->process.tid, opening->node, for_writing(opening),
 		for_writing(opening) && !opening->live);
@@ -62,18 +85,9 @@ static void fail(struct opening *opening, struct handle *handle, int err)
 
 static void publish_resume(struct parked *parked, enum park_end end)
 {
-	struct opening opening = {
-		.req = parked->req,
-		.node = parked->node,
-		.fi = parked->fi,
-		.process = parked->process,
-		.entry = parked->entry,
-		.state = (enum redirect_state)parked->redirect_state,
-		.waits = parked->waits,
-		.queued = parked->policy != POLICY_MERGE,
-		.policy = parked->policy,
-		.gates = parked->gates,
-	};
+	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
+		parked->entry, (enum redirect_state)parked->redirect_state, parked->waits, false, 0,
+		false, false, false};
 
 	if (end == PARK_TIMEOUT)
 		ops_publish_let_go(parked->file);
@@ -98,8 +112,6 @@ static bool wait_for_publish(struct opening *opening,
 	park_listen(parked);
 	parked->entry = opening->entry;
 	parked->redirect_state = opening->state;
-	parked->policy = opening->queued ? opening->policy : POLICY_MERGE;
-	parked->gates = opening->gates;
 	parked->waits = opening->waits + 1;
 	lock_take(&file->lock);
 	list = wanted(opening);
@@ -145,21 +157,13 @@ static void read_node(struct opening *opening)
 {
 	struct handle *handle = ops_handle_new(opening->node);
 	struct node *node = opening->node;
-	struct content content;
-	bool followed, known;
 	int64_t object;
+	bool followed;
 	int err = 0;
 
 	lock_take(&node->file->lock);
 	followed = node->followed;
-	object = followed ? node->file->attr.content.object : node->object;
-	content = node->file->attr.content;
-	/* What is empty for now is read as it comes. */
-	known = object == content.object && (object || !node->file->saves);
-	if (!known && object == node->object && node->content) {
-		content = (struct content){.id = node->content};
-		known = true;
-	}
+	object = node->object;
 	lock_drop(&node->file->lock);
 	if (handle && followed)
 		err = ops_open_head(node->file, &handle->fd);
@@ -174,13 +178,10 @@ static void read_node(struct opening *opening)
 	/* What was never published is served once it is there. Of a node that follows the head the kernel may have pages of more than
 	 * one version. */
 	opening->fi.direct_io = !object || followed;
-	if (!handle || err) {
+	if (!handle || err)
 		fail(opening, handle, handle ? err : -ENOMEM);
-		return;
-	}
-	if (known)
-		ops_seen_read(node->file, &opening->process, &content);
-	reply_open(opening, handle);
+	else
+		reply_open(opening, handle);
 }
 
 static void open_for_reading(struct opening *opening)
@@ -188,17 +189,13 @@ static void open_for_reading(struct opening *opening)
 	struct node *node = opening->node;
 	bool stale, wait;
 
-	if (turns_wait_to_read(opening))
-		return;
 	opening->follows = opening->state == REDIRECT_BACK && ops_follow_if_left(node);
 	lock_take(&node->file->lock);
-	/* What it waited for may be the turn of a file that has taken its place. */
-	stale = (node->superseded || (opening->queued && node->file->attr.nlink == 0)) &&
-		opening->state == REDIRECT_NONE;
+	stale = node->superseded && opening->state == REDIRECT_NONE;
 	wait = opening->waits == 0 && releasing(opening);
 	lock_drop(&node->file->lock);
 	if (stale)
-		open_send_round(opening);
+		send_round(opening);
 	else if (wait && wait_for_publish(opening, releasing, RELEASE_WAIT_MS))
 		return;
 	/* Once it has begun, it takes as long as it takes. */
@@ -220,9 +217,7 @@ static int write_to_head(struct opening *opening, struct handle *handle, const s
 		lock_take(&file->lock);
 		head = node_head_locked(file);
 		lock_drop(&file->lock);
-		err = head ? live_open(head, &opening->process, actor, opening->entry,
-				     live_kind(opening))
-			   : -ENOMEM;
+		err = head ? live_open(head, actor, opening->entry, live_kind(opening)) : -ENOMEM;
 		if (err)
 			node_unref(head, 1);
 	} while (err == -ESTALE);
@@ -285,9 +280,9 @@ static void open_live(struct opening *opening)
 		actor_get(&actor, &opening->process, ctx->uid, ctx->gid);
 		err = keep_from(opening);
 		if (!err)
-			err = opening->joins ? live_join(node, &opening->process)
-					     : live_open(node, &opening->process, &actor,
-						       opening->entry, live_kind(opening));
+			err = opening->joins
+				      ? live_join(node)
+				      : live_open(node, &actor, opening->entry, live_kind(opening));
 		if (err == -ESTALE && opening->state != REDIRECT_NONE)
 			err = write_to_head(opening, handle, &actor);
 		handle->writer = handle->live = !err;
@@ -307,7 +302,7 @@ static void open_live(struct opening *opening)
 			open_node(opening);
 		} else if (err == -ESTALE && opening->state == REDIRECT_NONE) {
 			ops_handle_free(handle);
-			open_send_round(opening);
+			send_round(opening);
 		} else {
 			fail(opening, handle, handle ? err : -ENOMEM);
 		}
@@ -316,27 +311,91 @@ static void open_live(struct opening *opening)
 	reply_open(opening, handle);
 }
 
+/* The turn is the waiter's, or its wait is over: who overran it once has lost it. */
+static void turn_resume(struct parked *parked, enum park_end end)
+{
+	struct opening opening = {parked->req, parked->node, parked->fi, parked->process,
+		parked->entry, (enum redirect_state)parked->redirect_state, 1, true, 0,
+		!parked->reserves, false, false};
+	struct file *file = parked->file;
+	struct parked *next = NULL;
+	struct save *save = NULL;
+	int64_t ino = 0;
+
+	if (end == PARK_INTERRUPTED) {
+		fuse_reply_err(parked->req, EINTR);
+		return;
+	}
+	if (end == PARK_TIMEOUT && volume_next_number(file->tree->journal->volume, &ino) == 0) {
+		lock_take(&file->lock);
+		if (parked->reserves && !file_is_live_locked(file)) {
+			save = save_reserve_locked(
+				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
+			file->turn.holder = save;
+		} else {
+			next = save_pass_turn_locked(file, file->turn.holder);
+		}
+		lock_drop(&file->lock);
+		park_resume(next, PARK_DONE);
+	}
+	if (!parked->reserves)
+		open_node(&opening);
+	else
+		send_round(&opening);
+}
+
+/* Queues for the turn, unless it became free. True when the request was parked. */
+static bool wait_for_turn(struct opening *opening)
+{
+	struct file *file = opening->node->file;
+	struct parked *parked = park_new(opening->req, file, opening->node, NULL, &opening->fi,
+		&opening->process, turn_resume);
+	bool queued;
+
+	if (!parked)
+		return false;
+	park_listen(parked);
+	parked->reserves = !opening->live;
+	parked->entry = opening->entry;
+	parked->redirect_state = opening->state;
+	lock_take(&file->lock);
+	queued = file->turn.holder != NULL;
+	if (queued)
+		park_for_turn_locked(parked, tree_fs(file->tree)->options.turn_wait_ms);
+	lock_drop(&file->lock);
+	if (!queued)
+		park_drop(parked);
+	return queued;
+}
+
+enum turn_state { TURN_FREE, TURN_MINE, TURN_OTHERS };
+
+static enum turn_state look_at_turn(struct opening *opening)
+{
+	struct file *file = opening->node->file;
+	enum turn_state state;
+
+	lock_take(&file->lock);
+	if (save_visible_locked(file, &opening->process))
+		state = TURN_MINE;
+	else
+		state = file->turn.holder ? TURN_OTHERS : TURN_FREE;
+	lock_drop(&file->lock);
+	return state;
+}
+
+static bool is_closed(const struct save *save)
+{
+	return save->state == SAVE_PUBLISHING || save->state == SAVE_CLOSING ||
+	       (save->state == SAVE_STAGED && save->flushed_ms);
+}
+
 /* The release of the thread's own last save of the file is on its way. */
 static struct parked **own_closing(struct opening *opening)
 {
 	struct save *save = save_visible_locked(opening->node->file, &opening->process);
 
-	return save && save_is_closed_locked(save) ? &save->parked : NULL;
-}
-
-/* Under the policy refuse, who is to write anew what others saved since it read it learns so before it has written anything. */
-static bool is_refused(struct opening *opening)
-{
-	struct file *file = opening->node->file;
-	struct content head = file_attr(file).content;
-	struct sight sight;
-
-	if (opening->live || !(opening->fi.flags & O_TRUNC) || !head.id ||
-		policy_of_file(file) != POLICY_REFUSE)
-		return false;
-	sight_find(&opening->process, file->tree, opening->entry, &sight);
-	return (sight.kind == SIGHT_OWN || sight.kind == SIGHT_INHERITED) && !sight.object &&
-	       sight.content != head.id && !judge_is_same(file->tree, sight.content, &head);
+	return save && is_closed(save) ? &save->parked : NULL;
 }
 
 static int join(struct opening *opening, struct save *save, struct handle *handle);
@@ -379,7 +438,7 @@ static bool save_through(struct opening *opening)
 
 static void open_for_writing(struct opening *opening)
 {
-	bool mine;
+	enum turn_state state;
 
 	opening->live = is_append(opening) || live_wanted(opening->node->file, opening->fi.flags);
 	if (opening->state != REDIRECT_NONE) {
@@ -393,18 +452,16 @@ static void open_for_writing(struct opening *opening)
 	if (opening->waits == 0 && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
 		return;
 	opening->entry = ops_lineage(opening->node->file);
-	if (is_refused(opening)) {
-		fuse_reply_err(opening->req, EBUSY);
-		return;
+	for (;;) {
+		state = look_at_turn(opening);
+		if (state != TURN_OTHERS || opening->queued)
+			break;
+		if (wait_for_turn(opening))
+			return;
 	}
-	if (turns_wait_to_save(opening, &mine))
-		return;
-	if (opening->live && !mine) {
-		lock_take(&opening->node->file->verdict_lock);
-		file_publish_closed(opening->node->file, NULL);
-		lock_drop(&opening->node->file->verdict_lock);
+	if (opening->live && state != TURN_MINE)
 		open_live(opening);
-	} else if (ops_reserve(opening->req, opening->node, &opening->process))
+	else if (ops_reserve(opening->req, opening->node, &opening->process))
 		fuse_reply_err(opening->req, ESTALE);
 	else
 		fuse_reply_err(opening->req, ENOMEM);
@@ -415,11 +472,7 @@ static struct parked **closing(struct opening *opening)
 {
 	struct save *save = opening->node->kind == NODE_STAGED ? opening->node->save : NULL;
 
-	/* Others may be next, before it has the turn again. */
-	bool wanted = save && (for_writing(opening) || save->policy == POLICY_TURN ||
-				      save->policy == POLICY_TURN_THREAD);
-
-	return wanted && save_is_closed_locked(save) ? &save->parked : NULL;
+	return save && for_writing(opening) && is_closed(save) ? &save->parked : NULL;
 }
 
 /* The save behind a staged node, with a reference: the one that is there, or a reservation anew after the old was given up. */
@@ -438,7 +491,7 @@ static struct save *staged_save(struct opening *opening)
 		save = save_reserve_locked(
 			file, &opening->process, &actor, opening->entry, node->ino, node);
 		if (save)
-			save_take_turn_locked(save);
+			turn_take(&file->turn, save);
 	}
 	if (save)
 		save_ref(save);
@@ -461,7 +514,7 @@ static bool save_is_closed(struct save *save)
 	bool closed;
 
 	lock_take(&save->file->lock);
-	closed = save_is_closed_locked(save);
+	closed = is_closed(save);
 	lock_drop(&save->file->lock);
 	return closed;
 }
@@ -476,8 +529,6 @@ static int join(struct opening *opening, struct save *save, struct handle *handl
 		/* Somebody looks, who was to save: the head, as it is. */
 		struct content head = file_attr(save->file).content;
 
-		if (head.object)
-			ops_seen_read(save->file, &opening->process, &head);
 		return head.object ? version_open(save->file->tree, head.object, &handle->fd) : 0;
 	}
 	err = begin ? save_begin(save, opening->fi.flags, false) : 0;
@@ -572,7 +623,7 @@ static void open_virtual(struct opening *opening)
 		reply_open(opening, handle);
 }
 
-void open_node(struct opening *opening)
+static void open_node(struct opening *opening)
 {
 	enum node_kind kind;
 	int err = 0;
@@ -591,8 +642,6 @@ void open_node(struct opening *opening)
 	lock_take(&opening->node->file->lock);
 	kind = opening->node->kind;
 	lock_drop(&opening->node->file->lock);
-	if (for_writing(opening) && kind != NODE_STAGED && hold_wait(opening))
-		return;
 	opening->joins = kind == NODE_LIVE && for_writing(opening) && !is_append(opening);
 	if (opening->joins && wait_for_settling(opening))
 		return;
@@ -622,7 +671,6 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct handle *handle = handle_of(fi);
 
 	(void)ino;
-	turns_release(handle);
 	ops_close(handle);
 	fuse_reply_err(req, 0);
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "fs/claim.h"
 #include "fs/node.h"
 
 /* A signal that does not end a wait may be followed by one that does, of which the kernel tells nothing. */
@@ -14,7 +13,6 @@ static void unref(struct parked *parked)
 {
 	if (__atomic_sub_fetch(&parked->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
-	claim_unref(parked->claim);
 	node_unref(parked->node, 1);
 	file_unref(parked->file);
 	free(parked->name);
@@ -37,7 +35,7 @@ bool park_claim_locked(struct parked *parked)
 {
 	if (!is_queued(parked))
 		return false;
-	turn_leave(&parked->waiter);
+	turn_leave(&parked->file->turn, &parked->waiter);
 	if (parked->list)
 		DL_DELETE(*parked->list, parked);
 	parked->list = NULL;
@@ -113,7 +111,6 @@ struct parked *park_new(fuse_req_t req, struct file *file, struct node *node, co
 	}
 	parked->req = req;
 	parked->process = *process;
-	parked->waiter.party = turn_party(process, false);
 	request_actor(req, &parked->actor);
 	parked->file = file_ref(file);
 	parked->node = node_ref(node);
@@ -135,12 +132,10 @@ static void start(struct parked *parked, unsigned timeout_ms)
 										: parked->due_ms);
 }
 
-bool park_for_turn_locked(struct parked *parked, struct turn *turn, unsigned timeout_ms)
+void park_for_turn_locked(struct parked *parked, unsigned timeout_ms)
 {
-	if (!turn_wait(turn, &parked->waiter))
-		return false;
+	turn_wait(&parked->file->turn, &parked->waiter);
 	start(parked, timeout_ms);
-	return true;
 }
 
 void park_for_publish_locked(struct parked *parked, struct parked **list, unsigned timeout_ms)

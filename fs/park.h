@@ -18,7 +18,7 @@ enum park_end { PARK_DONE, PARK_TIMEOUT, PARK_INTERRUPTED };
 
 struct parked {
 	struct parked *next, *prev; /* save->parked, for a publish */
-	struct turn_waiter waiter;  /* or file->turn, or file->gate */
+	struct turn_waiter waiter;  /* or file->turn */
 	struct parked **list;	    /* &save->parked while it waits there */
 
 	fuse_req_t req;
@@ -36,13 +36,10 @@ struct parked {
 	struct job job; /* its end by time or by a signal */
 	enum park_end end;
 	int64_t due_ms;
-	int signalled;	     /* atomic */
-	unsigned refs;	     /* atomic: the request's, and the timer's while it is set or called */
-	int waits;	     /* how often the request was parked before */
-	struct claim *claim; /* what it takes the turn by, to read; with a reference */
-	enum policy policy;  /* by which it waits to read */
-	int gates;	     /* how many it has passed (hold.h) */
-	bool reserves;	     /* it waits for a turn to save, not just for its place */
+	int signalled; /* atomic */
+	unsigned refs; /* atomic: the request's, and the timer's while it is set or called */
+	int waits;     /* how often the request was parked before */
+	bool reserves; /* it waits for a turn to save, not just for its place */
 	int64_t entry;
 	int redirect_state; /* enum redirect_state of an OPEN */
 	struct stat attr;   /* of a SETATTR */
@@ -61,8 +58,8 @@ struct parked *park_new(fuse_req_t req, struct file *file, struct node *node, co
 void park_listen(struct parked *parked);
 /* Gives it back unqueued; the request is the caller's again. */
 void park_drop(struct parked *parked);
-/* Queues it; file->lock is held. From here on it is not the caller's any more. False, and it is: to wait for the turn would be a deadlock. */
-bool park_for_turn_locked(struct parked *parked, struct turn *turn, unsigned timeout_ms);
+/* Queues it; file->lock is held. From here on it is not the caller's any more. */
+void park_for_turn_locked(struct parked *parked, unsigned timeout_ms);
 void park_for_publish_locked(struct parked *parked, struct parked **list, unsigned timeout_ms);
 void park_for_lock_locked(struct parked *parked, unsigned timeout_ms); /* PARK_FOREVER: none */
 /* Takes it out of its queue; file->lock is held. False when somebody else did. */

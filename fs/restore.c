@@ -7,7 +7,6 @@
 #include "fs/save.h"
 #include "fs/virtual.h"
 #include "journal/log.h"
-#include "meta/conflict_report.h"
 #include "meta/namespace.h"
 #include "meta/report.h"
 
@@ -15,13 +14,12 @@ struct restore {
 	fuse_req_t req;
 	struct actor actor;
 	struct tree *tree;
-	struct file *dir;	       /* NULL: the file was named itself */
-	const char *name;	       /* in dir */
-	struct file *file;	       /* with a reference; NULL: nothing has the name */
-	int64_t entry;		       /* by which the file is known */
-	int64_t lineage;	       /* the version's; not the entry when that took its place */
-	int64_t conflict;	       /* 0: it is a version that is restored */
-	struct report_version version; /* of a conflict as if it were one */
+	struct file *dir;  /* NULL: the file was named itself */
+	const char *name;  /* in dir */
+	struct file *file; /* with a reference; NULL: nothing has the name */
+	int64_t entry;	   /* by which the file is known */
+	int64_t lineage;   /* the version's; not the entry when that took its place */
+	struct report_version version;
 	struct content copy;
 	int copy_fd;
 	struct publish publish;
@@ -50,32 +48,12 @@ static int find_name(struct restore *restore)
 	return err < 0 ? err : 0;
 }
 
-static int read_conflict(struct restore *restore, struct viewer *viewer)
-{
-	struct conflict_sight sight;
-	int err = conflict_see(restore->tree, viewer, restore->conflict, &sight);
-
-	if (err <= 0)
-		return err < 0 ? err : -ENOENT;
-	restore->version = (struct report_version){
-		.row = {.mode = sight.row.mode, .uid = sight.row.uid, .gid = sight.row.gid},
-		.content = sight.row.content,
-		.readable = sight.readable,
-	};
-	return sight.row.content.id ? 0 : -ENODATA;
-}
-
 static int read_version(struct restore *restore, int64_t number)
 {
 	struct viewer viewer;
 	int err;
 
 	virtual_viewer(restore->req, &viewer);
-	if (restore->conflict) {
-		err = read_conflict(restore, &viewer);
-		viewer_deinit(&viewer);
-		return err;
-	}
 	err = report_version(restore->tree, &viewer, restore->lineage, number, &restore->version);
 	viewer_deinit(&viewer);
 	if (err < 0)
@@ -162,17 +140,11 @@ static int create_file(struct restore *restore)
 static int restore_exec(struct txn *txn, struct change *change)
 {
 	struct publish *publish = container_of(change, struct publish, change);
-	struct restore *restore = container_of(publish, struct restore, publish);
 	struct node_row row = {.live = 0};
 	int err = record_node_get(txn->sql, publish->node, &row);
 
 	publish->live = row.live;
-	if (err < 0)
-		return err;
-	err = restore->conflict ? conflict_end_exec(txn, restore->conflict, "taken") : 0;
-	err = err ?: publish_exec(txn, change);
-	/* Who removed the file meanwhile has not resolved its conflict. */
-	return !err && restore->conflict && publish->outcome == PUBLISH_DROPPED ? -ENOENT : err;
+	return err < 0 ? err : publish_exec(txn, change);
 }
 
 static void on_applied(struct publish *publish)
@@ -207,9 +179,9 @@ static int publish_copy(struct restore *restore)
 		.node = restore->file->id,
 		.entry = restore->entry,
 		.content = restore->copy,
-		.kind = restore->conflict ? "take" : "restore",
+		.kind = "restore",
 		.basis = {head.id ? "own" : "none", head.id, 0},
-		.origin = restore->conflict ? 0 : restore->lineage,
+		.origin = restore->lineage,
 		.origin_number = restore->version.row.number,
 		.actor = restore->actor,
 		.equals = equals_head(restore, &head) ? head.id : 0,
@@ -221,8 +193,6 @@ static int publish_copy(struct restore *restore)
 		err = journal_commit(journal, &publish->change);
 	if (err)
 		return err;
-	if (restore->conflict)
-		conflict_ended(restore->tree);
 	if (publish->outcome == PUBLISH_DROPPED)
 		return -ENOENT;
 	if (publish->outcome == PUBLISH_UNCHANGED)
@@ -269,36 +239,5 @@ int restore_version(
 					publish_onto_name(&restore);
 	drop_copy(&restore);
 	file_unref(restore.file);
-	return err;
-}
-
-/* Whoever takes it was not asked by the kernel whether they may come to the directory. */
-static int find_conflict(struct restore *restore, struct name *name)
-{
-	struct conflict_row row;
-	int err = conflict_get(restore->tree, restore->conflict, &row);
-
-	if (err == 1)
-		err = tree_place(restore->tree, row.entry, &restore->dir, name);
-	if (err <= 0)
-		return err < 0 ? err : -ENOENT;
-	restore->name = name->bytes;
-	restore->lineage = row.entry;
-	err = tree_lookup(restore->dir, name->bytes, &restore->file, &restore->entry);
-	return err < 0 ? err : 0;
-}
-
-int restore_conflict(fuse_req_t req, struct tree *tree, int64_t id)
-{
-	struct restore restore = {.req = req, .tree = tree, .conflict = id, .copy_fd = -1};
-	struct name name;
-	int err = find_conflict(&restore, &name);
-
-	request_actor(req, &restore.actor);
-	err = err ?: read_version(&restore, 0) ?: check_rights(&restore) ?: take_copy(&restore, 0) ?:
-				publish_onto_name(&restore);
-	drop_copy(&restore);
-	file_unref(restore.file);
-	file_unref(restore.dir);
 	return err;
 }

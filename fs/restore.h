@@ -1,5 +1,5 @@
 /*
- * restore: an old version of a file, or a save of it that was refused, becomes its next version.
+ * restore: an old version of a file becomes its next one.
  *
  * A restore is a save like any other, but waits for no turn: what it replaces stays in the history, and a save that is under
  * way goes on top of it.
@@ -15,8 +15,5 @@
 /* Of the file (dir and name NULL), or of the lineage that name has in dir (file NULL), whether something has the name or not. */
 int restore_version(
 	fuse_req_t req, struct file *dir, struct file *file, const char *name, int64_t number);
-/* A refused save becomes the next version of its file, and so is resolved. -EALREADY: it was before. -ENOENT: there is none, not for the
- * sender of the request, or the directory that its file was in is gone. */
-int restore_conflict(fuse_req_t req, struct tree *tree, int64_t id);
 
 #endif

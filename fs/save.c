@@ -6,8 +6,6 @@
 #include <sys/stat.h>
 #include <utlist.h>
 
-#include "fs/claim.h"
-#include "fs/if_match.h"
 #include "journal/log.h"
 
 static void on_timer(struct timer *timer);
@@ -31,7 +29,6 @@ void save_unref(struct save *save)
 		close(save->fd);
 	if (save->base_fd >= 0)
 		close(save->base_fd);
-	claim_unref(save->claim);
 	node_unref(save->node, 1);
 	file_unref(save->successor);
 	file_unref(save->file);
@@ -74,7 +71,6 @@ struct save *save_reserve_locked(struct file *file, const struct process *saver,
 	save->opened_ns = time_now_ns();
 	save->fd = save->base_fd = -1;
 	save->basis.kind = "none";
-	save->sight.kind = SIGHT_NONE;
 	save->base_size_bytes = file->attr.content.size_bytes;
 	lock_init(&save->io_lock, LOCK_IO);
 	save->node->save = save;
@@ -150,13 +146,9 @@ int save_own_object(struct save *save)
 int save_begin(struct save *save, int open_flags, bool created)
 {
 	struct file *file = save->file;
-	enum policy policy = policy_of_file(file);
-	struct sight sight = {.kind = SIGHT_NONE};
 	struct content head;
 	int err = 0;
 
-	sight_find(&save->saver, file->tree, save->entry, &sight);
-	save->if_match = if_match_take(&save->saver, file->tree, save->entry);
 	lock_take(&save->io_lock);
 	lock_take(&file->lock);
 	head = file->attr.content;
@@ -172,8 +164,6 @@ int save_begin(struct save *save, int open_flags, bool created)
 	save->mtime_ns = save->changed_ns = time_now_ns();
 	lock_drop(&file->lock);
 	save->base_size_bytes = head.size_bytes;
-	save->policy = policy;
-	save->sight = sight;
 	if (created || save->truncated || head.id == 0) {
 		save->base_size_bytes = 0;
 		err = stage_object(save);
@@ -199,6 +189,30 @@ int save_begin(struct save *save, int open_flags, bool created)
 	lock_drop(&file->lock);
 	lock_drop(&save->io_lock);
 	return err;
+}
+
+struct parked *save_pass_turn_locked(struct file *file, const void *holder)
+{
+	struct parked *first = NULL, **end = &first, *parked;
+	struct turn_waiter *waiter;
+	struct save *save = NULL;
+	int64_t ino;
+
+	while (!save && (waiter = turn_pass(&file->turn, holder))) {
+		parked = container_of(waiter, struct parked, waiter);
+		parked->ended = NULL;
+		*end = parked;
+		end = &parked->ended;
+		/* Meanwhile it may have gone live: then nobody needs a save of its own. */
+		if (parked->reserves && !file_is_live_locked(file) &&
+			volume_next_number(file->tree->journal->volume, &ino) == 0)
+			save = save_reserve_locked(
+				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
+		if (save)
+			turn_take(&file->turn, save);
+		holder = NULL;
+	}
+	return first;
 }
 
 /* Takes the save out of the file. Its reference of the list goes to the caller. file->lock is held. */
@@ -256,7 +270,6 @@ static bool give_up(struct save *save, enum give_up what)
 	/* It may have been closed, and written again since. */
 	if (unstage && save->closing && version_closing_drop(save->file->tree, save->object) != 0)
 		unstage = false;
-	save_forget(save);
 	if (unstage)
 		object_unstage(&save_journal(save)->objects, save->object);
 	save_end(save, waiting, next);
@@ -480,47 +493,22 @@ int save_seal(struct save *save)
 	return err;
 }
 
-/* -EBUSY: it is refused, and kept as a conflict. Whether it merges is seen; what comes out of it is the publish's. After a crash it is
- * judged anew by ret_basis. */
-static int save_verdict(struct save *save, struct basis *ret_basis)
-{
-	struct file *file = save->successor ? save->successor : save->file;
-	struct judge judge;
-	int err = save_judge(save, file, &judge);
-
-	if (err)
-		return err;
-	judge_drop(&judge);
-	if (judge.outcome != JUDGE_REFUSED) {
-		save->refused = false;
-		*ret_basis = judge_basis(&judge);
-		return 0;
-	}
-	return save_refuse(save, &judge) ?: -EBUSY;
-}
-
-static int close_held(struct save *save, bool sync)
+int save_close(struct save *save, bool sync)
 {
 	struct closing_row row;
-	struct basis basis;
 	bool closing;
 	int err = 0;
 
 	lock_take(&save->io_lock);
 	closing = save->dirty && !save->live;
-	if (save->failed || (save->refused && !save->dirty)) {
-		err = save->failed ? save->failed : -EBUSY;
+	if (save->failed) {
+		err = save->failed;
 		closing = false;
 	}
-	if (closing)
-		err = save_seal(save);
-	if (closing && !err)
-		err = save_verdict(save, &basis);
-	if (err == -EBUSY)
-		closing = false;
 	if (closing) {
+		err = save_seal(save);
 		row = (struct closing_row){save->object, save->file->id, save->entry,
-			save->node->ino, save->size_bytes, save->hash, "save", basis,
+			save->node->ino, save->size_bytes, save->hash, "save", save->basis,
 			save->mtime_ns};
 		if (!err && sync && fdatasync(save->fd) != 0)
 			err = -errno;
@@ -532,8 +520,6 @@ static int close_held(struct save *save, bool sync)
 		save->dirty = err != 0;
 		save->failed = err;
 		save->closing = save->closing || !err;
-		if (!err)
-			save_seen_closed(save);
 	}
 	lock_take(&save->file->lock);
 	if (closing && !err && save->state == SAVE_STAGED) {
@@ -549,27 +535,10 @@ static int close_held(struct save *save, bool sync)
 	return err;
 }
 
-int save_close(struct save *save, bool sync)
-{
-	struct file *file;
-	int err;
-
-	lock_take(&save->file->lock);
-	file = file_ref(save->successor ? save->successor : save->file);
-	lock_drop(&save->file->lock);
-	lock_take(&file->verdict_lock);
-	/* Who was told that it is saved comes first. */
-	file_publish_closed(file, save);
-	err = close_held(save, sync);
-	lock_drop(&file->verdict_lock);
-	file_unref(file);
-	return err;
-}
-
 /* Not so when a write failed for good: the version before stays. */
 bool save_has_content(const struct save *save)
 {
-	if (save->failed || (save->refused && !save->dirty))
+	if (save->failed)
 		return false;
 	return save->written || save->truncated || save->created;
 }
@@ -664,7 +633,8 @@ void save_hook_replaced(struct file *old, struct file *successor, int64_t entry)
 	lock_take(&old->lock);
 	DL_FOREACH(old->saves, save)
 	{
-		if (save->entry == entry && old->attr.nlink == 0 && !save->successor)
+		if (save->entry == entry && old->attr.nlink == 0 && !save->successor &&
+			save->state != SAVE_PUBLISHING)
 			save->successor = file_ref(successor);
 	}
 	lock_drop(&old->lock);

@@ -28,7 +28,7 @@
 #include "fs/park.h"
 #include "fs/timer.h"
 #include "fs/job.h"
-#include "meta/judge.h"
+#include "meta/version.h"
 
 #define STRANGERS_MAX 8
 #define WRITERS_MAX   4
@@ -58,7 +58,6 @@ struct save {
 	pid_t last_writer;    /* atomic; a thread */
 	bool mapped;	      /* atomic; it was written to through a mapping */
 	bool interrupted;     /* who closed it last was killed in the middle of it */
-	struct claim *claim;  /* whose turn it took over; with a reference */
 	int64_t opened_ns;
 	int64_t entry; /* the lineage of the name that it was opened by */
 	int64_t shown_ino; /* until it is published: programs compare what they open with what they looked at */
@@ -69,10 +68,7 @@ struct save {
 	int64_t closed_ms;	/* time_mono_ms() of the last closing */
 	struct parked *parked;	/* requests that wait for the publish */
 	struct file *successor; /* what replaced the file meanwhile; with a reference */
-	struct basis basis;	/* as it is recorded */
-	struct sight sight;	/* what its program knew of the file when it opened it */
-	enum policy policy;
-	int64_t if_match;      /* the version that it is to replace, or 0 */
+	struct basis basis;
 	bool created;	       /* the open made the file */
 	bool stream_candidate; /* there is no content to protect */
 	bool truncated;	       /* its content is its own even if nothing is written */
@@ -92,19 +88,14 @@ struct save {
 
 	struct lock io_lock;
 	int64_t object;
-	int fd;		   /* the object; -1 until there is one */
-	int base_fd;	   /* what it starts as a copy of; -1: empty */
-	bool copied;	   /* the object holds what the save does */
-	bool sealed;	   /* a version names the object */
-	bool over;	   /* its object is not its own any more */
-	bool closing;	   /* it is recorded as closing, by the object that it has now */
-	bool written;	   /* ever */
-	bool dirty;	   /* since the last closing */
-	bool was_read;	   /* by its saver, who so knows what it starts from */
-	bool refused;	   /* its last closing was */
-	int64_t conflict;  /* atomic; that it left, or 0 */
-	bool showing;	   /* atomic; a thread puts it beside its file */
-	int64_t displaced; /* the content that had its name until the saver took that away, or 0 */
+	int fd;	      /* the object; -1 until there is one */
+	int base_fd;  /* what it starts as a copy of; -1: empty */
+	bool copied;  /* the object holds what the save does */
+	bool sealed;  /* a version names the object */
+	bool over;    /* its object is not its own any more */
+	bool closing; /* it is recorded as closing, by the object that it has now */
+	bool written; /* ever */
+	bool dirty;   /* since the last closing */
 	int failed; /* -errno of a write that was not made good since: the save is no whole content */
 	int64_t failed_offset;
 	int64_t written_ms; /* time_mono_ms() of the last write */
@@ -125,13 +116,9 @@ void save_unref(struct save *save);
 /* The open that the reservation was for. open_flags as in open(2). 0 or -errno, with the reservation kept; -ESTALE when it was
  * given up meanwhile. */
 int save_begin(struct save *save, int open_flags, bool created);
-/* The save has the turn from now on, if that is free, or its process has it already by a claim (claim.h). file->lock is held. */
-void save_take_turn_locked(struct save *save);
-/* The turn is given up by holder, if it has it: who is next gets a reservation or a claim, or just goes on. Returns who is to be resumed
+/* The turn is given up by holder, if it has it: who is next gets a reservation, or just goes on. Returns who is to be resumed
  * when file->lock was dropped. */
 struct parked *save_pass_turn_locked(struct file *file, const void *holder);
-/* The same of the file's gate. */
-struct parked *save_pass_gate_locked(struct file *file, const void *holder);
 /* Whether nothing is lost when the save is given up: its only writer wrote nothing. file->lock is held. */
 bool save_is_clean_locked(const struct save *save);
 /* Gives such a save up, whose writer goes on elsewhere; false: it is not clean. */
@@ -168,8 +155,6 @@ bool save_is_held(struct save *save);
 void save_flushed(struct save *save);
 /* The first of the two moments. Nothing happens when nothing was written since the last. */
 int save_close(struct save *save, bool sync);
-/* One that was refused appears beside its file. No lock may be held. */
-void save_show_refused(struct save *save);
 /* The second. When it fails (a full disk), a closing save is tried again by its timer. */
 int save_publish(struct save *save);
 /* The same if it is still let go. */
@@ -177,16 +162,10 @@ int save_publish_let_go(struct save *save);
 /* What the save holds becomes a version; the save goes on. */
 int save_snapshot(struct save *save);
 
-/* What was closed is published, but for except (NULL: all), before others are given their verdict. verdict_lock is held. */
-void file_publish_closed(struct file *file, const struct save *except);
-/* Whether its end is on its way. file->lock is held. */
-bool save_is_closed_locked(const struct save *save);
 /* Whether others write to the file in place. file->lock is held. */
 bool file_is_live_locked(const struct file *file);
 /* The save whose node the process is shown under the file's names, or NULL. file->lock is held. */
 struct save *save_visible_locked(struct file *file, const struct process *process);
-/* Whether it was closed just now, and its release is on its way. (That others inherited the file is not seen.) file->lock is held. */
-bool save_is_on_its_way_locked(struct save *save);
 /* A save by somebody else that was closed just now, and whose release is on its way. file->lock is held. */
 struct save *save_releasing_locked(struct file *file, const struct process *process);
 
@@ -210,10 +189,7 @@ struct live {
 	unsigned closing;      /* file->lock; writers whose last close is on its way */
 	struct parked *parked; /* file->lock; requests that wait until it is settled */
 	struct basis basis;
-	struct actor actor;   /* of the first writer */
-	struct process saver; /* likewise */
-	struct sight sight;   /* what it knew of the file then */
-	bool shared;	      /* file->lock; others opened it to write, too */
+	struct actor actor; /* of the first writer */
 	int64_t entry;
 	const char *kind; /* file->lock; "append", "stream", "locked", or "live" */
 	struct lock io_lock;
@@ -228,17 +204,16 @@ struct live {
 };
 
 /* With io_lock and entry set up; the object is the caller's to fill in. NULL: no memory. */
-struct live *live_new(struct node *node, const struct process *saver, const struct actor *actor,
-	int64_t entry, const char *kind);
+struct live *live_new(
+	struct node *node, const struct actor *actor, int64_t entry, const char *kind);
 void live_free(struct live *live);
 /* Whether an open for writing makes a settled file live: by its name, what it begins with, or its size. open_flags as in open(2). */
 bool live_wanted(struct file *file, int open_flags);
 /* The settled head goes live and gets a writer; or one more writer joins. kind: "append", or "live" for writes anywhere.
  * 0 or -errno; -ESTALE when the node is not the head any more. */
-int live_open(struct node *node, const struct process *process, const struct actor *actor,
-	int64_t entry, const char *kind);
+int live_open(struct node *node, const struct actor *actor, int64_t entry, const char *kind);
 /* One more writer, for writes anywhere. -EAGAIN when the file is not live any more. */
-int live_join(struct node *node, const struct process *process);
+int live_join(struct node *node);
 /* by: an open file, to tell those who write apart. */
 ssize_t live_write(struct live *live, const void *by, const char *data, size_t bytes,
 	int64_t offset, bool append, uid_t uid);

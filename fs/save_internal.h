@@ -21,18 +21,4 @@ int save_seal(struct save *save);
 struct parked *save_leave_locked(struct save *save, struct parked **ret_next);
 void save_end(struct save *save, struct parked *waiting, struct parked *next);
 
-/* verdict.c. io_lock is held, the save is sealed. */
-
-/* What is to become of it on file (its own, or the successor). */
-int save_judge(struct save *save, struct file *file, struct judge *ret_judge);
-/* It was refused: its object is kept as a conflict's from now on. */
-int save_refuse(struct save *save, struct judge *judge);
-/* Its closing was recorded. */
-void save_seen_closed(struct save *save);
-/* It became this content, or was the same as it: in the apply step, for its program may look at once; and, without locks, the rest. */
-void save_seen(struct save *save, int64_t content);
-/* It became none. */
-void save_forget(struct save *save);
-void save_seen_published(struct save *save, int64_t content);
-
 #endif

@@ -1,12 +1,10 @@
 /*
- * save_who: whose a save is: who wrote to it and may still, who is shown it, who has the turn, and who waits for its end.
+ * save_who: whose a save is: who wrote to it and may still, who is shown it, and who waits for its end.
  */
 #include "fs/save_internal.h"
 
 #include <string.h>
 #include <utlist.h>
-
-#include "fs/claim.h"
 
 void save_note_writer(struct save *save, pid_t tid)
 {
@@ -91,12 +89,6 @@ static bool inherits(struct save *save, const struct process *process)
 	return process_is_writing(process->pid, (uint64_t)save->shown_ino);
 }
 
-bool save_is_closed_locked(const struct save *save)
-{
-	return save->state == SAVE_PUBLISHING || save->state == SAVE_CLOSING ||
-	       (save->state == SAVE_STAGED && save->flushed_ms);
-}
-
 bool file_is_live_locked(const struct file *file)
 {
 	return file->head && file->head->kind == NODE_LIVE;
@@ -125,14 +117,13 @@ struct save *save_visible_locked(struct file *file, const struct process *proces
 	return NULL;
 }
 
-bool save_is_on_its_way_locked(struct save *save)
+/* What others inherited is not looked for. */
+static bool is_on_its_way(struct save *save)
 {
 	bool closing = save->state == SAVE_CLOSING;
 	int64_t closed_ms =
 		closing && save->closed_ms > save->flushed_ms ? save->closed_ms : save->flushed_ms;
 
-	if (save->state == SAVE_PUBLISHING)
-		return true;
 	if (!closed_ms || (!closing && save->state != SAVE_STAGED) ||
 		time_mono_ms() - closed_ms >= RELEASE_WAIT_MS)
 		return false;
@@ -151,84 +142,8 @@ struct save *save_releasing_locked(struct file *file, const struct process *proc
 	{
 		if (save->saver.tid == process->tid && process->known)
 			continue;
-		if (save_is_on_its_way_locked(save))
+		if (save->state == SAVE_PUBLISHING || is_on_its_way(save))
 			return save;
 	}
 	return NULL;
-}
-
-void save_take_turn_locked(struct save *save)
-{
-	const struct turn_party party = turn_party(&save->saver, true);
-	struct file *file = save->file;
-
-	if (file->claim && !save->claim && claim_is_of(file->claim, &save->saver)) {
-		save->claim = claim_take_locked(file->claim);
-		turn_give(&file->turn, save, &party);
-	} else {
-		turn_take(&file->turn, save, &party);
-	}
-}
-
-/* Other threads of the program that has the turn now wait for nothing. */
-static struct parked **let_go_on_locked(struct file *file, struct parked **end)
-{
-	struct turn_waiter *waiter, *following;
-	struct parked *parked;
-
-	DL_FOREACH_SAFE(file->turn.waiters, waiter, following)
-	{
-		parked = container_of(waiter, struct parked, waiter);
-		if (!parked->claim || !claim_is_of(file->claim, &parked->process))
-			continue;
-		park_claim_locked(parked);
-		parked->ended = NULL;
-		*end = parked;
-		end = &parked->ended;
-	}
-	return end;
-}
-
-static struct parked *pass_locked(struct file *file, struct turn *turn, const void *holder)
-{
-	struct parked *first = NULL, **end = &first, *parked;
-	struct turn_waiter *waiter;
-	struct save *save = NULL;
-	bool taken = false;
-	int64_t ino;
-
-	while (!taken && (waiter = turn_pass(turn, holder))) {
-		parked = container_of(waiter, struct parked, waiter);
-		parked->ended = NULL;
-		*end = parked;
-		end = &parked->ended;
-		/* Meanwhile it may have gone live: then nobody needs a save of its own. */
-		if (parked->claim && (turn == &file->gate || !file_is_live_locked(file))) {
-			claim_start_locked(parked->claim);
-			parked->claim = NULL;
-			taken = true;
-			if (turn == &file->turn)
-				end = let_go_on_locked(file, end);
-		}
-		if (parked->reserves && !file_is_live_locked(file) &&
-			volume_next_number(file->tree->journal->volume, &ino) == 0)
-			save = save_reserve_locked(
-				file, &parked->process, &parked->actor, parked->entry, ino, NULL);
-		if (save) {
-			save_take_turn_locked(save);
-			taken = true;
-		}
-		holder = NULL;
-	}
-	return first;
-}
-
-struct parked *save_pass_turn_locked(struct file *file, const void *holder)
-{
-	return pass_locked(file, &file->turn, holder);
-}
-
-struct parked *save_pass_gate_locked(struct file *file, const void *holder)
-{
-	return pass_locked(file, &file->gate, holder);
 }

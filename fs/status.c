@@ -6,9 +6,7 @@
 #include <sys/stat.h>
 #include <utlist.h>
 
-#include "fs/claim.h"
 #include "fs/ops.h"
-#include "fs/policies.h"
 #include "fs/virtual.h"
 #include "meta/report.h"
 
@@ -103,47 +101,29 @@ static void collect_live(struct activities *all, struct live *live)
 	add_who(all, activity, &live->actor, live->mtime_ns);
 }
 
-static void add_waiters(
-	struct activities *all, struct activity *activity, struct turn_waiter *waiter)
+static void collect_turn(struct activities *all, struct file *file)
 {
+	struct turn_waiter *waiter = file->turn.waiters;
+	struct save *holder = file->saves;
+	struct activity *activity;
 	struct parked *parked;
 
+	while (holder && holder != file->turn.holder)
+		holder = holder->next;
+	if (!holder && !waiter)
+		return;
+	activity = add_activity(all, ACTIVITY_TURN,
+		holder ? holder->entry : container_of(waiter, struct parked, waiter)->entry);
+	if (!activity)
+		return;
+	if (holder) {
+		activity->held = 1;
+		add_who(all, activity, &holder->actor, holder->opened_ns);
+	}
 	for (; waiter; waiter = waiter->next) {
 		parked = container_of(waiter, struct parked, waiter);
 		add_who(all, activity, &parked->actor, parked->since_ns);
 	}
-}
-
-/* Who holds the file comes before who has its turn, and so do those who wait. */
-static void collect_turn(struct activities *all, struct file *file)
-{
-	struct claim *claim = file->hold ? file->hold : file->claim;
-	struct save *holder = file->saves;
-	struct activity *activity;
-
-	while (holder && holder != file->turn.holder)
-		holder = holder->next;
-	if (!holder && !claim && !file->gate.waiters && !file->turn.waiters)
-		return;
-	activity = add_activity(all, ACTIVITY_TURN, 0);
-	if (!activity)
-		return;
-	if (claim) {
-		activity->entry = claim->entry;
-		activity->held = 1;
-		add_who(all, activity, &claim->actor, claim->since_ns);
-	} else if (holder) {
-		activity->entry = holder->entry;
-		activity->held = 1;
-		add_who(all, activity, &holder->actor, holder->opened_ns);
-	} else {
-		activity->entry =
-			container_of(file->turn.waiters ? file->turn.waiters : file->gate.waiters,
-				struct parked, waiter)
-				->entry;
-	}
-	add_waiters(all, activity, file->gate.waiters);
-	add_waiters(all, activity, file->turn.waiters);
 }
 
 /* actor: NULL for one that is to be identified. */
@@ -335,15 +315,6 @@ static json_t *describe_tree(struct tree *tree, const struct node_row *root)
 		report_mode(root->mode));
 }
 
-static json_t *describe_stale(struct tree *tree)
-{
-	return json_pack("{s:I, s:I, s:I, s:I}", "merged",
-		(json_int_t)__atomic_load_n(&tree->merged, __ATOMIC_RELAXED), "refused",
-		(json_int_t)__atomic_load_n(&tree->refused, __ATOMIC_RELAXED), "blind_over",
-		(json_int_t)__atomic_load_n(&tree->blind_over, __ATOMIC_RELAXED), "conflicts",
-		(json_int_t)__atomic_load_n(&tree->conflicts, __ATOMIC_RELAXED));
-}
-
 static int describe_contents(
 	fuse_req_t req, struct tree *tree, const struct node_row *root, json_t *description)
 {
@@ -353,18 +324,18 @@ static int describe_contents(
 	struct report_counts counts = {0};
 	int err = report_count(tree, &counts);
 
-	rest = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "seq", (json_int_t)seq,
+	rest = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "seq", (json_int_t)seq,
 		"files", (json_int_t)counts.files, "versions", (json_int_t)counts.versions, "bytes",
-		(json_int_t)counts.bytes, "blind", (json_int_t)counts.blind, "stale",
-		describe_stale(tree), "saves", lists[ACTIVITY_SAVE], "turns", lists[ACTIVITY_TURN],
-		"locks", lists[ACTIVITY_LOCKS]);
+		(json_int_t)counts.bytes, "blind", (json_int_t)counts.blind, "saves",
+		lists[ACTIVITY_SAVE], "turns", lists[ACTIVITY_TURN], "locks",
+		lists[ACTIVITY_LOCKS]);
 	if (!err && !rest)
 		err = -ENOMEM;
 	if (!err)
 		err = describe_activities(tree, uid, uid == 0 || uid == root->uid, lists);
 	if (json_object_update_new(description, rest) != 0 && !err)
 		err = -ENOMEM;
-	return err ? err : policies_put(tree, description);
+	return err;
 }
 
 static int by_name(const void *a, const void *b)
@@ -419,13 +390,13 @@ int status_trees(fuse_req_t req, json_t **ret_trees)
 
 static json_t *describe_mount(struct fs *fs)
 {
-	return json_pack("{s:s, s:i, s:o, s:s, s:o, s:o, s:I, s:b, s:o, s:{s:I, s:s}}", "version",
+	return json_pack("{s:s, s:i, s:o, s:s, s:o, s:o, s:I, s:b, s:o, s:{s:I}}", "version",
 		INTACTFS_VERSION, "format", VOLUME_FORMAT, "volume",
 		describe_text(volume_path(fs->volume)), "uuid", volume_uuid(fs->volume),
 		"mountpoint", describe_text(fs->mountpoint), "host", describe_text(fs->host), "pid",
 		(json_int_t)getpid(), "readonly", (int)volume_readonly(fs->volume), "since",
 		report_time(fs->mounted_ns), "options", "turn_wait_ms",
-		(json_int_t)fs->options.turn_wait_ms, "policy", policy_name(fs->options.policy));
+		(json_int_t)fs->options.turn_wait_ms);
 }
 
 static bool may_list(fuse_req_t req, const struct node_row *root)

@@ -8,23 +8,17 @@
 #include <utlist.h>
 #include <xxhash.h>
 
-#include "fs/conflicts.h"
 #include "fs/ops.h"
-#include "fs/if_match.h"
-#include "fs/policies.h"
 #include "fs/restore.h"
 #include "fs/status.h"
 #include "meta/report.h"
 #include "meta/version.h"
 
-#define CONTROL_NAME   ".intactfs"
-#define LOG_NAME       ".log"
-#define POLICIES_NAME  ".policies"
-#define CONFLICTS_NAME ".conflicts"
-#define CONFLICT_NAME  ".conflict-" /* and its id */
-#define MARK	       "@@"
-#define MARK_LENGTH    (sizeof(MARK) - 1)
-#define XATTR_PREFIX   "user.intactfs."
+#define CONTROL_NAME ".intactfs"
+#define LOG_NAME     ".log"
+#define MARK	     "@@"
+#define MARK_LENGTH  (sizeof(MARK) - 1)
+#define XATTR_PREFIX "user.intactfs."
 
 #define autoviewer __attribute__((cleanup(viewer_deinit)))
 
@@ -41,9 +35,6 @@ enum virtual_kind {
 	VIRTUAL_HISTORY, /* NAME@@; of a tree: the lineage of its root */
 	VIRTUAL_VERSION,
 	VIRTUAL_LOG,
-	VIRTUAL_POLICIES,  /* of a tree */
-	VIRTUAL_CONFLICTS, /* likewise; those that are open */
-	VIRTUAL_CONFLICT,  /* what was refused; number: its id */
 };
 
 /* All 0 where it does not apply; without padding, since its bytes are the key. */
@@ -234,28 +225,6 @@ static int lookup_nested(
 	return get_node(history->fs, VIRTUAL_HISTORY, history->tree, lineage.entry.id, 0, ret_node);
 }
 
-/* What only a tree's history has; -ENOENT for other names. */
-static int lookup_in_tree(
-	fuse_req_t req, struct virtual_node *history, const char *name, struct node **ret_node)
-{
-	struct fs *fs = history->fs;
-	struct tree *tree = history->tree;
-	int64_t id;
-	int err;
-
-	if (history->key.lineage != RECORD_ROOT)
-		return -ENOENT;
-	if (strcmp(name, POLICIES_NAME) == 0)
-		return get_node(fs, VIRTUAL_POLICIES, tree, RECORD_ROOT, 0, ret_node);
-	if (strcmp(name, CONFLICTS_NAME) == 0)
-		return get_node(fs, VIRTUAL_CONFLICTS, tree, RECORD_ROOT, 0, ret_node);
-	if (strncmp(name, CONFLICT_NAME, strlen(CONFLICT_NAME)) != 0 ||
-		!parse_number(name + strlen(CONFLICT_NAME), &id))
-		return -ENOENT;
-	err = conflicts_find(req, tree, id);
-	return err ?: get_node(fs, VIRTUAL_CONFLICT, tree, RECORD_ROOT, id, ret_node);
-}
-
 int virtual_lookup(fuse_req_t req, struct node *parent, const char *name, struct node **ret_node)
 {
 	struct virtual_node *virtual = parent->virtual;
@@ -265,9 +234,7 @@ int virtual_lookup(fuse_req_t req, struct node *parent, const char *name, struct
 	if (virtual->key.kind == VIRTUAL_HISTORY && strcmp(name, LOG_NAME) == 0)
 		return get_node(fs, VIRTUAL_LOG, virtual->tree, virtual->key.lineage, 0, ret_node);
 	if (virtual->key.kind == VIRTUAL_HISTORY) {
-		err = lookup_in_tree(req, virtual, name, ret_node);
-		if (err == -ENOENT)
-			err = lookup_version(req, virtual, name, ret_node);
+		err = lookup_version(req, virtual, name, ret_node);
 		return err == -ENOENT ? lookup_nested(req, virtual, name, ret_node) : err;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(controls) && virtual->key.kind == VIRTUAL_CONTROL; i++)
@@ -345,17 +312,13 @@ int virtual_stat(struct node *node, struct stat *ret_stat)
 
 	if (err)
 		return err;
-	/* Who may take or drop it is not for the kernel to say. */
-	if (virtual->key.kind == VIRTUAL_CONFLICT)
-		row.mode |= 0666;
 	row.atime_ns = row.ctime_ns = row.mtime_ns;
 	row_stat(&row, ret_stat);
 	return 0;
 }
 
-static bool in_group(void *arg, gid_t gid)
+static bool in_group(fuse_req_t req, gid_t gid)
 {
-	fuse_req_t req = arg;
 	autofree gid_t *groups = NULL;
 	int count;
 
@@ -376,7 +339,18 @@ static bool in_group(void *arg, gid_t gid)
 
 bool rights_allow(fuse_req_t req, const struct rights *rights, int what)
 {
-	return rights_allow_user(rights, fuse_req_ctx(req)->uid, in_group, req, what);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	unsigned bits = (unsigned)what;
+	mode_t mode = rights->mode;
+
+	if (ctx->uid == 0)
+		return !(bits & X_OK) || S_ISDIR(mode) || (mode & 0111);
+	if (ctx->uid == rights->uid)
+		mode >>= 6;
+	/* Where the group's bits are the others', it need not be asked. */
+	else if (((mode >> 3) ^ mode) & bits && in_group(req, rights->gid))
+		mode >>= 3;
+	return (mode & bits) == bits;
 }
 
 static bool allows(void *arg, const struct rights *rights, int what)
@@ -464,19 +438,11 @@ static int write_log(fuse_req_t req, struct virtual_node *virtual, FILE *out)
 	return err;
 }
 
-static int write_report(fuse_req_t req, struct virtual_node *virtual, FILE *out)
+static int write_control(fuse_req_t req, enum virtual_kind kind, FILE *out)
 {
-	json_t *json = NULL;
-	int err = -EINVAL;
+	json_t *json;
+	int err = kind == VIRTUAL_STATUS ? status_report(req, &json) : status_trees(req, &json);
 
-	if (virtual->key.kind == VIRTUAL_STATUS)
-		err = status_report(req, &json);
-	else if (virtual->key.kind == VIRTUAL_TREES)
-		err = status_trees(req, &json);
-	else if (virtual->key.kind == VIRTUAL_POLICIES)
-		err = policies_report(req, virtual->tree, &json);
-	else if (virtual->key.kind == VIRTUAL_CONFLICTS)
-		err = conflicts_report(req, virtual->tree, &json);
 	if (err)
 		return err;
 	err = write_json(json, out);
@@ -514,7 +480,7 @@ static int open_written(
 	if (virtual->key.kind == VIRTUAL_LOG)
 		err = write_log(req, virtual, out);
 	else
-		err = write_report(req, virtual, out);
+		err = write_control(req, (enum virtual_kind) virtual->key.kind, out);
 	if (err)
 		return err;
 	if (fflush(out) != 0 || ferror(out))
@@ -536,8 +502,6 @@ int virtual_open(fuse_req_t req, struct node *node, struct handle *handle)
 		return -EISDIR;
 	if (virtual->key.kind == VIRTUAL_VERSION)
 		return open_version(req, virtual, handle);
-	if (virtual->key.kind == VIRTUAL_CONFLICT)
-		return conflicts_open(req, virtual->tree, virtual->key.number, handle);
 	/* A log may be long; but a full volume must not keep anybody from looking. */
 	err = open_written(req, virtual, virtual->key.kind != VIRTUAL_LOG, handle);
 	if (err == -ENOSPC || err == -EDQUOT)
@@ -614,24 +578,6 @@ static int give_version(
 		ret_bytes);
 }
 
-static int give_policy(struct file *file, void **ret_value, size_t *ret_bytes)
-{
-	const char *policy = policy_name(policy_of_file(file));
-
-	return give_value(policy, strlen(policy), ret_value, ret_bytes);
-}
-
-static int give_rule(struct file *file, void **ret_value, size_t *ret_bytes)
-{
-	char *rule = policies_rule_of(file);
-
-	if (!rule)
-		return -ENOMEM;
-	*ret_value = rule;
-	*ret_bytes = strlen(rule);
-	return 0;
-}
-
 static int give_hash(const struct content *content, void **ret_value, size_t *ret_bytes)
 {
 	char text[2 * OBJECT_HASH_BYTES + 1];
@@ -650,6 +596,7 @@ int virtual_getxattr(fuse_req_t req, struct fs *fs, struct node *node, const cha
 	struct tree *tree = file ? file->tree : node ? node->virtual->tree : NULL;
 	struct node_row attr = {.mode = 0};
 
+	(void)req;
 	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0)
 		return -ENODATA;
 	name += strlen(XATTR_PREFIX);
@@ -657,19 +604,12 @@ int virtual_getxattr(fuse_req_t req, struct fs *fs, struct node *node, const cha
 		attr = file_attr(file);
 	if (strcmp(name, "mount") == 0)
 		return give_value(fs->mountpoint, strlen(fs->mountpoint), ret_value, ret_bytes);
-	if (strcmp(name, "conflict") == 0 && node && !file &&
-		node->virtual->key.kind == VIRTUAL_CONFLICT)
-		return conflicts_state(req, tree, node->virtual->key.number, ret_value, ret_bytes);
 	if (strcmp(name, "tree") == 0 && tree)
 		return give_value(tree->info.name, strlen(tree->info.name), ret_value, ret_bytes);
 	if (strcmp(name, "version") == 0 && S_ISREG(attr.mode))
 		return give_version(file, &attr.content, ret_value, ret_bytes);
 	if (strcmp(name, "hash") == 0 && S_ISREG(attr.mode))
 		return give_hash(&attr.content, ret_value, ret_bytes);
-	if (strcmp(name, "policy") == 0 && S_ISREG(attr.mode))
-		return give_policy(file, ret_value, ret_bytes);
-	if (strcmp(name, "rule") == 0 && S_ISREG(attr.mode))
-		return give_rule(file, ret_value, ret_bytes);
 	return -ENODATA;
 }
 
@@ -683,49 +623,28 @@ static char *split_value(char *value)
 	return slash;
 }
 
-/* "N" on a file, "N/NAME" on a directory. */
-static int restore(fuse_req_t req, struct file *file, char *text)
-{
-	const char *what = split_value(text);
-	mode_t mode = file_attr(file).mode;
-	int64_t number;
-
-	if (!parse_number(text, &number))
-		return -EINVAL;
-	if (S_ISREG(mode) && !what)
-		return restore_version(req, NULL, file, NULL, number);
-	if (S_ISDIR(mode) && what && *what && !strchr(what, '/'))
-		return restore_version(req, file, NULL, what, number);
-	return -EINVAL;
-}
-
 int virtual_setxattr(
 	fuse_req_t req, struct node *node, const char *name, const char *value, size_t bytes)
 {
-	autofree char *text = strndup(value, bytes);
-	struct process process;
+	autofree char *text = NULL;
+	const char *what;
+	int64_t number;
+	mode_t mode;
 
+	if (strcmp(name, XATTR_PREFIX "restore") != 0)
+		return -EOPNOTSUPP;
+	if (node->kind == NODE_VIRTUAL)
+		return -EROFS;
+	text = strndup(value, bytes);
 	if (!text)
 		return -ENOMEM;
-	if (node->kind == NODE_VIRTUAL) {
-		if (node->virtual->key.kind != VIRTUAL_CONFLICT ||
-			strcmp(name, XATTR_PREFIX "conflict") != 0)
-			return -EROFS;
-		return conflicts_change(req, node->virtual->tree, node->virtual->key.number, text);
-	}
-	if (strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) != 0)
-		return -EOPNOTSUPP;
-	name += strlen(XATTR_PREFIX);
-	if (strcmp(name, "restore") == 0)
-		return strlen(text) == bytes ? restore(req, node->file, text) : -EINVAL;
-	if (strcmp(name, "policy") == 0)
-		return strlen(text) == bytes ? policies_change(req, node->file, text) : -EINVAL;
-	if (strcmp(name, "setting") == 0)
-		return strlen(text) == bytes ? policies_change_setting(req, node->file, text)
-					     : -EINVAL;
-	if (strcmp(name, "if_match") == 0) {
-		request_process(req, &process);
-		return if_match_set(node, &process, value, bytes);
-	}
-	return -EOPNOTSUPP;
+	what = split_value(text);
+	mode = file_attr(node->file).mode;
+	if (strlen(text) + (what ? strlen(what) + 1 : 0) != bytes || !parse_number(text, &number))
+		return -EINVAL;
+	if (S_ISREG(mode) && !what)
+		return restore_version(req, NULL, node->file, NULL, number);
+	if (S_ISDIR(mode) && what && *what && !strchr(what, '/'))
+		return restore_version(req, node->file, NULL, what, number);
+	return -EINVAL;
 }

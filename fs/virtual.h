@@ -37,7 +37,7 @@ int virtual_readdir(fuse_req_t req, struct node *node, int64_t offset,
  * there. ret_value is malloc'ed. */
 int virtual_getxattr(fuse_req_t req, struct fs *fs, struct node *node, const char *name,
 	void **ret_value, size_t *ret_bytes);
-/* user.intactfs.restore, .policy and .setting, and .conflict of a refused save; -EOPNOTSUPP for the others. */
+/* user.intactfs.restore; -EOPNOTSUPP for the others. */
 int virtual_setxattr(
 	fuse_req_t req, struct node *node, const char *name, const char *value, size_t bytes);
 

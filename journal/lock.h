@@ -11,12 +11,11 @@
 #include <pthread.h>
 
 enum lock_rank {
-	LOCK_ROOT = 1, /* fs: the table of trees */
-	LOCK_VERDICT, /* fs: who closes, or renames, saves of a file; may be held across a commit */
-	LOCK_IO,      /* fs: the object of a save or a live file; may be held across a commit */
+	LOCK_ROOT = 1,	/* fs: the table of trees */
 	LOCK_COHERENCE, /* journal: memory and journal agree (a rwlock, outside this list's checks)
 			 */
 	LOCK_READER,	/* journal: the connection for reading */
+	LOCK_IO,	/* fs: the object of a save or a live file; may be held across a commit */
 	LOCK_TREE,	/* meta: files and names of a tree in memory */
 	LOCK_FILE,	/* meta: one file: its attributes, nodes, saves and turn */
 	LOCK_REDIRECT,	/* fs: opens that were sent round */

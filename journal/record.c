@@ -325,30 +325,6 @@ int record_entry_scan(struct sql *sql, int64_t parent, int64_t after, int64_t li
 	return err;
 }
 
-int record_node_names(struct sql *sql, int64_t node,
-	bool (*visit)(void *arg, const struct entry_row *entry, const struct name *name), void *arg)
-{
-	struct sql_stmt *stmt;
-	struct entry_row row;
-	struct name name;
-	int err =
-		sql_query(sql, "SELECT id, parent, node, versions, name FROM entry WHERE node = $1",
-			&stmt, "i", node);
-
-	if (err)
-		return err;
-	while ((err = sql_step(stmt)) == SQL_ROW) {
-		read_entry(stmt, &row);
-		read_name(stmt, 4, &name);
-		if (!visit(arg, &row, &name)) {
-			err = -ENOMEM;
-			break;
-		}
-	}
-	sql_reset(stmt);
-	return err;
-}
-
 int record_entry_has_children(struct sql *sql, int64_t parent)
 {
 	int64_t one;
@@ -458,14 +434,14 @@ int record_version_insert(struct sql *sql, const struct version_row *row, int64_
 	return sql_run(sql, NULL,
 		"INSERT INTO version (lineage, number, content, node, seq, kind, verdict, "
 		"basis_kind, basis,"
-		" basis_number, mode, uid, gid, mtime, origin, origin_number, access, other) VALUES ($1, "
+		" basis_number, mode, uid, gid, mtime, origin, origin_number, access) VALUES ($1, "
 		"$2, $3, $4, $5, $6, $7, $8,"
 		" nullif($9, 0), nullif($10, 0), $11, $12, $13, $14, nullif($15, 0), nullif($16, "
-		"0), nullif($17, -1), nullif($18, 0))",
-		"iiiiitttiiiiiiiiii", row->lineage, row->number, row->content, row->node, seq,
+		"0), nullif($17, -1))",
+		"iiiiitttiiiiiiiii", row->lineage, row->number, row->content, row->node, seq,
 		row->kind, row->verdict, row->basis.kind, row->basis.content, row->basis.number,
 		(int64_t)row->mode, (int64_t)row->uid, (int64_t)row->gid, row->mtime_ns,
-		row->origin, row->origin_number, row->access, row->other);
+		row->origin, row->origin_number, row->access);
 }
 
 int record_version_get(
@@ -516,8 +492,7 @@ int record_closing_put(struct sql *sql, const struct closing_row *row, int64_t t
 		"nullif($10, 0), $11, $12,"
 		" $13, $14, $15, $16, $17, $18) ON CONFLICT (object) DO UPDATE SET size = "
 		"excluded.size,"
-		" hash = excluded.hash, mtime = excluded.mtime, time = excluded.time,"
-		" basis_kind = excluded.basis_kind, basis = excluded.basis",
+		" hash = excluded.hash, mtime = excluded.mtime, time = excluded.time",
 		"iiiiibttiiiiiititt", row->object, row->node, row->entry, row->ino, row->size_bytes,
 		row->hash.bytes, sizeof(row->hash.bytes), row->kind, row->basis.kind,
 		row->basis.content, row->basis.number, row->mtime_ns, time_ns, (int64_t)actor->uid,

@@ -74,7 +74,6 @@ struct version_row {
 	int64_t mtime_ns;
 	int64_t origin, origin_number;
 	int64_t access; /* the directory it was made in (access.h) */
-	int64_t other;	/* content: the second parent of a merge, or 0 */
 };
 
 /* A save that was closed but not yet published. */
@@ -129,10 +128,6 @@ int record_entry_displace(struct sql *sql, int64_t id);
 int record_entry_scan(struct sql *sql, int64_t parent, int64_t after, int64_t limit,
 	bool (*visit)(void *arg, const struct entry_row *entry, const struct name *name,
 		const struct node_row *node),
-	void *arg);
-/* Calls visit for the names that a node has; stops when it returns false, with -ENOMEM. */
-int record_node_names(struct sql *sql, int64_t node,
-	bool (*visit)(void *arg, const struct entry_row *entry, const struct name *name),
 	void *arg);
 int record_entry_has_children(struct sql *sql, int64_t parent);
 /* The path of an entry relative to the tree, as it is now ("" for the root); malloc'ed. */

@@ -27,8 +27,7 @@ struct operation {
 	struct node_row row;
 	const struct namespace_new *what;
 	unsigned flags;
-	const struct namespace_verdict *judged; /* NULL: nothing was */
-	int64_t version;			/* the one that a rename made */
+	int64_t version; /* the one that a rename made */
 	const struct attr_change *attr;
 	bool no_change;
 };
@@ -401,11 +400,6 @@ static int rename_version(struct txn *txn, struct operation *operation)
 				 };
 	int err = record_version_get(txn->sql, from->entry.id, 0, &last);
 
-	if (operation->judged && to->entry.versions) {
-		version.verdict = operation->judged->verdict;
-		version.basis = operation->judged->basis;
-		version.other = operation->judged->other;
-	}
 	if (err == SQL_ROW)
 		version.origin_number = last.number;
 	if (err >= 0)
@@ -429,9 +423,6 @@ static int rename_exec(struct txn *txn, struct change *change)
 	operation->no_change = from->node.id == to->node.id;
 	if (operation->no_change)
 		return 0;
-	if (operation->judged && (from->node.content.id != operation->judged->content ||
-					 to->node.content.id != operation->judged->head))
-		return -EAGAIN;
 	if (operation->flags & RENAME_EXCHANGE)
 		return exchange_exec(txn, operation);
 	moves_dir = is_dir(&from->node);
@@ -504,7 +495,7 @@ static void rename_apply(struct change *change)
 }
 
 int namespace_rename(struct file *from_dir, const char *from, struct file *to_dir, const char *to,
-	unsigned flags, const struct namespace_verdict *judged, const struct actor *actor)
+	unsigned flags, const struct actor *actor)
 {
 	struct operation operation = {
 		.change = {.exec = rename_exec, .apply = rename_apply, .vital = true},
@@ -512,7 +503,6 @@ int namespace_rename(struct file *from_dir, const char *from, struct file *to_di
 		.from = place_of(from_dir, from),
 		.to = place_of(to_dir, to),
 		.flags = flags,
-		.judged = judged,
 	};
 
 	if (operation.to.length > RECORD_NAME_MAX)

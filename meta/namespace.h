@@ -24,19 +24,9 @@ int namespace_link(
 	struct file *file, struct file *dir, const char *name, const struct actor *actor);
 int namespace_unlink(struct file *dir, const char *name, const struct actor *actor);
 int namespace_rmdir(struct file *dir, const char *name, const struct actor *actor);
-
-/* A rename that saves what its target named, as it was judged (judge.h). */
-struct namespace_verdict {
-	int64_t content,
-		head; /* of what moves, and of what it replaces: -EAGAIN when they are others by now */
-	const char *verdict;
-	struct basis basis;
-	int64_t other; /* content: what was merged into the one that moves, or 0 */
-};
-
-/* flags: RENAME_NOREPLACE or RENAME_EXCHANGE (renameat2(2)), or 0. judged: NULL when there is nothing to judge. */
+/* flags: RENAME_NOREPLACE or RENAME_EXCHANGE (renameat2(2)), or 0. */
 int namespace_rename(struct file *from_dir, const char *from, struct file *to_dir, const char *to,
-	unsigned flags, const struct namespace_verdict *judged, const struct actor *actor);
+	unsigned flags, const struct actor *actor);
 
 enum attr_mask {
 	ATTR_MODE = 1,

@@ -86,10 +86,10 @@ static void status_name(const char *status, char *name, size_t size_bytes)
 	snprintf(name, size_bytes, "%.*s", (int)strcspn(begin, "\n"), begin);
 }
 
-void process_look(pid_t tid, struct process *ret_process)
+void process_get(pid_t tid, struct process *ret_process)
 {
 	char status[4096];
-	unsigned long long group, parent = 0, session = 0;
+	unsigned long long group;
 
 	*ret_process = (struct process){.tid = tid};
 	if (tid <= 0 || read_proc(tid, "status", status, sizeof(status)) <= 0 ||
@@ -100,12 +100,8 @@ void process_look(pid_t tid, struct process *ret_process)
 	ret_process->exiting = !strstr(status, "\nVmSize:");
 	if ((pid_t)group != tid && read_proc((pid_t)group, "status", status, sizeof(status)) <= 0)
 		return;
-	status_number(status, "\nPPid:", 10, &parent);
-	status_number(status, "\nNSsid:", 10, &session);
 	ret_process->known = true;
 	ret_process->pid = (pid_t)group;
-	ret_process->parent = (pid_t)parent;
-	ret_process->session = (pid_t)session;
 	status_name(status, ret_process->program, sizeof(ret_process->program));
 }
 
@@ -217,15 +213,6 @@ bool thread_interrupted(pid_t tid)
 	return pending != 0;
 }
 
-/* A program that executes another is the same process. */
-static void read_name(pid_t pid, char *name, size_t size_bytes)
-{
-	char buf[32];
-
-	if (read_proc(pid, "comm", buf, sizeof(buf)) > 0)
-		snprintf(name, size_bytes, "%.*s", (int)strcspn(buf, "\n"), buf);
-}
-
 /* The last user asked for: one look into the user database serves a program's many changes. */
 static struct {
 	struct lock lock;
@@ -266,34 +253,6 @@ void actor_get(struct actor *actor, const struct process *process, uid_t uid, gi
 	actor->gid = gid;
 	actor->pid = process->known ? process->pid : process->tid;
 	snprintf(actor->program, sizeof(actor->program), "%s", process->program);
-	if (process->remembered)
-		read_name(process->pid, actor->program, sizeof(actor->program));
 	clean_text(actor->program);
 	user_name(uid, actor->user, sizeof(actor->user));
-}
-
-bool process_in_group(const struct process *process, gid_t gid)
-{
-	autofree char *line = NULL;
-	autofile FILE *status = NULL;
-	struct process now;
-	size_t size = 0;
-	bool found = false;
-	char path[64], *at, *rest;
-
-	if (!process->known)
-		return false;
-	snprintf(path, sizeof(path), "/proc/%d/status", process->pid);
-	status = fopen(path, "re");
-	while (status && !found && getline(&line, &size, status) > 0) {
-		if (strncmp(line, "Groups:", 7) != 0)
-			continue;
-		for (at = strtok_r(line + 7, " \t\n", &rest); at && !found;
-			at = strtok_r(NULL, " \t\n", &rest))
-			found = strtoull(at, NULL, 10) == gid;
-		break;
-	}
-	/* It may be another's by now. */
-	process_look(process->pid, &now);
-	return found && process_same(process, &now);
 }

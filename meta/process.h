@@ -16,22 +16,13 @@
 
 struct process {
 	bool known;
-	bool exiting;	       /* it has no memory any more: what it closes, it closes by its end */
-	bool remembered;       /* by process_get(): the program may be another one by now */
-	pid_t tid, pid;	       /* pid: the thread group */
-	pid_t parent, session; /* as they were when it was seen first */
+	bool exiting;	   /* it has no memory any more: what it closes, it closes by its end */
+	pid_t tid, pid;	   /* pid: the thread group */
 	uint64_t identity; /* of the thread group: no other process has it, whatever its number */
 	char program[32];
 };
 
-/* What /proc says now; it costs some 20 us. */
-void process_look(pid_t tid, struct process *ret_process);
-/* What it said when the thread was seen first, as long as that lives. exiting is false, then. */
 void process_get(pid_t tid, struct process *ret_process);
-/* Lets go of the threads that ended, now and then. */
-void process_sweep(void);
-/* At the end. */
-void process_forget_all(void);
 bool process_same(const struct process *a, const struct process *b);
 
 /* True when pid descends from ancestor, and is not ancestor itself. */
@@ -39,8 +30,6 @@ bool process_descends(pid_t pid, const struct process *ancestor);
 /* Of a thread that is exiting (else it may wait, see read_identity): whether its process is killed by a signal. Not known, and false,
  * where its stat is not ours to read (proc(5), exit_code). */
 bool thread_is_killed(pid_t tid);
-/* Whether it has the group among its supplementary ones; false, too, when it has ended. */
-bool process_in_group(const struct process *process, gid_t gid);
 /* True when the process has a descriptor, open for writing, of the file with this inode number. It costs a look at each of its
  * descriptors. */
 bool process_is_writing(pid_t pid, uint64_t ino);

@@ -8,8 +8,6 @@
 
 #include "journal/garbage.h"
 #include "journal/log.h"
-#include "meta/conflict.h"
-#include "meta/judge.h"
 #include "meta/version.h"
 
 struct begin {
@@ -24,7 +22,7 @@ static int begin_exec(struct txn *txn, struct change *change)
 }
 
 /* The oldest closing save; publishing it takes its row away. 1 when there is one. */
-static int next_closing(struct tree *tree, struct publish *publish, struct sight *ret_basis)
+static int next_closing(struct tree *tree, struct publish *publish)
 {
 	struct journal *journal = tree->journal;
 	struct sql *sql = journal_read_begin(journal);
@@ -51,7 +49,8 @@ static int next_closing(struct tree *tree, struct publish *publish, struct sight
 		if (hash_bytes == sizeof(publish->content.hash.bytes))
 			memcpy(publish->content.hash.bytes, hash, hash_bytes);
 		publish->kind = "save";
-		*ret_basis = judge_sight(sql_text(stmt, 7), sql_int64(stmt, 8));
+		publish->basis.kind = sql_int64(stmt, 8) ? "own" : "none";
+		publish->basis.content = sql_int64(stmt, 8);
 		publish->basis.number = sql_int64(stmt, 9);
 		publish->mtime_ns = sql_int64(stmt, 10);
 		publish->actor.uid = (uid_t)sql_int64(stmt, 11);
@@ -67,126 +66,22 @@ static int next_closing(struct tree *tree, struct publish *publish, struct sight
 	return err;
 }
 
-/* Whether its bytes are the ones that were recorded. */
-static int check_closing(struct tree *tree, struct publish *publish, int *ret_fd)
-{
-	struct object_hash hash;
-	struct stat st = {0};
-	int err = object_open_staged(
-		&tree->journal->objects, publish->content.object, O_RDONLY, ret_fd);
-
-	if (!err && fstat(*ret_fd, &st) != 0)
-		err = -errno;
-	if (!err)
-		err = object_hash(*ret_fd, publish->content.size_bytes, &hash);
-	if (!err && memcmp(&hash, &publish->content.hash, sizeof(hash)) != 0)
-		err = -EUCLEAN;
-	publish->content.blocks = st.st_blocks;
-	return err;
-}
-
-static int node_and_policy(
-	struct tree *tree, int64_t id, struct node_row *ret_node, enum policy *ret_policy)
-{
-	struct sql *sql = journal_read_begin(tree->journal);
-	struct file *file = NULL;
-	int err = record_node_get(sql, id, ret_node);
-
-	if (err == SQL_ROW) {
-		file = tree_file(tree, ret_node, 0);
-		err = file ? 1 : -ENOMEM;
-	}
-	journal_read_end(tree->journal);
-	if (file)
-		*ret_policy = policy_of_file(file);
-	file_unref(file);
-	return err;
-}
-
-/* Nobody knows any more who it was. */
-static int refuse_closing(struct tree *tree, struct publish *publish, struct judge *judge)
-{
-	const struct process nobody = {.known = false};
-	struct conflict conflict = {
-		.node = publish->node,
-		.entry = publish->entry,
-		.content = publish->content,
-		.basis = judge->basis_content,
-		.head = judge->head.id,
-		.reason = judge->reason.text,
-		.actor = &publish->actor,
-		.process = &nobody,
-	};
-	int err = conflict_add(tree, &conflict);
-
-	if (err)
-		return err;
-	tree->refused++;
-	log_warning("tree %s: a save by %s (%s, process %d) was refused: %s", tree->info.name,
-		publish->actor.user, publish->actor.program, publish->actor.pid,
-		judge->reason.text);
-	return object_publish(&tree->journal->objects, publish->content.object);
-}
-
-static void apply_verdict(struct tree *tree, struct publish *publish, struct judge *judge)
-{
-	bool known = judge->basis.kind == SIGHT_OWN || judge->basis.kind == SIGHT_INHERITED;
-
-	publish->basis = known ? judge_basis(judge) : (struct basis){"none", 0, 0};
-	switch (judge->outcome) {
-	case JUDGE_BLIND:
-		publish->verdict = "blind";
-		tree->blind_over++;
-		break;
-	case JUDGE_OVER:
-		publish->verdict = "over";
-		break;
-	case JUDGE_MERGED:
-		publish->verdict = "merged";
-		publish->kind = "merge";
-		publish->other = publish->content;
-		publish->content = judge->merged;
-		tree->merged++;
-		break;
-	case JUDGE_SAME:
-		publish->equals = judge->head.id;
-		break;
-	case JUDGE_NEXT:
-		publish->verdict = judge->head.id ? "next" : NULL;
-		break;
-	case JUDGE_REFUSED:
-		break;
-	}
-}
-
-static int judge_closing(struct tree *tree, struct publish *publish, int fd, struct judge *judge)
-{
-	struct node_row node = {.id = 0};
-	int err = node_and_policy(tree, publish->node, &node, &judge->policy);
-
-	if (err <= 0) /* unlinked */
-		return err;
-	judge->tree = tree;
-	judge->fd = fd;
-	judge->size_bytes = publish->content.size_bytes;
-	judge->hash = publish->content.hash;
-	judge->head = node.content;
-	err = judge_save(judge);
-	if (!err && judge->outcome != JUDGE_REFUSED)
-		apply_verdict(tree, publish, judge);
-	return err;
-}
-
-/* One whose bytes are not the ones that were recorded stays staged, and is reported; others are judged as if they were published now. */
-static int finish_closing(struct tree *tree, struct publish *publish, const struct sight *basis)
+/* A closing save is published when its bytes are the ones that were recorded; else it stays staged, and is reported. */
+static int finish_closing(struct tree *tree, struct publish *publish)
 {
 	struct object_store *objects = &tree->journal->objects;
-	struct judge judge = {.basis = *basis, .outcome = JUDGE_NEXT};
 	int64_t object = publish->content.object;
+	struct object_hash hash;
 	autoclose int fd = -1;
-	int err = check_closing(tree, publish, &fd);
-	bool kept;
+	struct stat st = {0};
+	int err = object_open_staged(objects, object, O_RDONLY, &fd);
 
+	if (!err && fstat(fd, &st) != 0)
+		err = -errno;
+	if (!err)
+		err = object_hash(fd, publish->content.size_bytes, &hash);
+	if (!err && memcmp(&hash, &publish->content.hash, sizeof(hash)) != 0)
+		err = -EUCLEAN;
 	if (err) {
 		log_warning(
 			"tree %s: a save by %s (%s, process %d) cannot be finished: stage/%" PRId64
@@ -195,21 +90,13 @@ static int finish_closing(struct tree *tree, struct publish *publish, const stru
 			publish->actor.pid, object, strerror(-err));
 		return version_closing_drop(tree, object);
 	}
-	err = judge_closing(tree, publish, fd, &judge);
-	if (!err && judge.outcome == JUDGE_REFUSED)
-		return refuse_closing(tree, publish, &judge);
-	if (!err)
-		err = publish_commit(publish);
-	if (err) {
-		judge_drop(&judge);
+	publish->content.blocks = st.st_blocks;
+	err = publish_commit(publish);
+	if (err)
 		return err;
-	}
-	kept = publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_ASIDE;
-	if (kept && judge.merged.object)
-		err = object_publish(objects, judge.merged.object);
-	else
-		judge_drop(&judge);
-	return err ?: kept ? object_publish(objects, object) : object_unstage(objects, object);
+	return publish->outcome == PUBLISH_VERSION || publish->outcome == PUBLISH_ASIDE
+		       ? object_publish(objects, object)
+		       : object_unstage(objects, object);
 }
 
 static int next_live(struct tree *tree, struct publish *publish, struct content *ret_head)
@@ -293,7 +180,6 @@ int recovery_run(struct tree *tree, struct diag *diag)
 	struct begin begin = {{.exec = begin_exec, .vital = true}, journal->epoch};
 	bool unclean = !journal->readonly && journal_unclean(journal);
 	struct publish publish;
-	struct sight basis;
 	struct content head;
 	int closings = 0, lives = 0;
 	int err;
@@ -301,8 +187,8 @@ int recovery_run(struct tree *tree, struct diag *diag)
 	if (journal->readonly)
 		return 0;
 	err = journal_commit(journal, &begin.change);
-	while (!err && (err = next_closing(tree, &publish, &basis)) == SQL_ROW) {
-		err = finish_closing(tree, &publish, &basis);
+	while (!err && (err = next_closing(tree, &publish)) == SQL_ROW) {
+		err = finish_closing(tree, &publish);
 		closings++;
 	}
 	while (!err && (err = next_live(tree, &publish, &head)) == SQL_ROW) {

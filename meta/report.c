@@ -65,29 +65,24 @@ static json_t *hex_text(const void *data, size_t length)
 	return json_stringn(text, 2 * length);
 }
 
-int report_put_bytes(json_t *object, const char *key, const char *bytes, size_t length)
-{
-	json_t *text = report_text(bytes, length);
-	char key_hex[32];
-	int err = json_object_set_new(object, key, text);
-
-	snprintf(key_hex, sizeof(key_hex), "%s_hex", key);
-	if (!err && (json_string_length(text) != length ||
-			    memcmp(json_string_value(text), bytes, length) != 0))
-		err = json_object_set_new(object, key_hex, hex_text(bytes, length));
-	return err ? -ENOMEM : 0;
-}
-
 static int put_path(struct sql *sql, json_t *object, int64_t entry)
 {
 	autofree char *path = NULL;
 	size_t length;
+	json_t *text;
 	int err;
 
 	if (!entry)
 		return json_object_set_new(object, "path", json_null()) ? -ENOMEM : 0;
 	err = record_entry_path(sql, entry, &path, &length);
-	return err ? err : report_put_bytes(object, "path", path, length);
+	if (err)
+		return err;
+	text = report_text(path, length);
+	err = json_object_set_new(object, "path", text);
+	if (!err && (json_string_length(text) != length ||
+			    memcmp(json_string_value(text), path, length) != 0))
+		err = json_object_set_new(object, "path_hex", hex_text(path, length));
+	return err ? -ENOMEM : 0;
 }
 
 int report_path(struct tree *tree, json_t *object, int64_t entry)

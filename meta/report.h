@@ -81,8 +81,6 @@ int report_page(struct report *report, json_t **ret_page);
 json_t *report_text(const char *bytes, size_t length);
 json_t *report_time(int64_t time_ns);
 json_t *report_mode(mode_t mode);
-/* Bytes as key, and as key_hex when they are no UTF-8. */
-int report_put_bytes(json_t *object, const char *key, const char *bytes, size_t length);
 /* "path", and "path_hex" when it is no UTF-8, of an entry as it is now; null for entry 0. */
 int report_path(struct tree *tree, json_t *object, int64_t entry);
 

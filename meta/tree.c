@@ -6,7 +6,6 @@
 #include <utlist.h>
 
 #include "journal/log.h"
-#include "meta/conflict.h"
 #include "meta/recovery.h"
 
 /* A name's key in the table: the parent's entry, then the bytes. */
@@ -67,7 +66,6 @@ static void set_name_locked(
 	dentry->length = make_key(dentry->key, dir->entry, name, length);
 	HASH_ADD_KEYPTR(hh, tree->names, dentry->key, dentry->length, dentry);
 	LL_PREPEND(file->names, dentry);
-	file->last_entry = entry;
 }
 
 void tree_name_set(
@@ -102,7 +100,6 @@ static struct file *file_locked(struct tree *tree, const struct node_row *row, i
 	file->entry = entry;
 	file->refs = 1;
 	file->attr = *row;
-	lock_init(&file->verdict_lock, LOCK_VERDICT);
 	lock_init(&file->lock, LOCK_FILE);
 	HASH_ADD(hh, tree->files, id, sizeof(file->id), file);
 	return file;
@@ -154,8 +151,6 @@ struct file *file_unref(struct file *file)
 	lock_drop(&tree->lock);
 	assert(!file->saves && !file->head);
 	lock_deinit(&file->lock);
-	lock_deinit(&file->verdict_lock);
-	free(file->saved_by);
 	free(file);
 	return NULL;
 }
@@ -216,16 +211,6 @@ int tree_lookup(struct file *dir, const char *name, struct file **ret_file, int6
 	return 1;
 }
 
-int64_t file_lineage(struct file *file)
-{
-	int64_t entry;
-
-	lock_take(&file->tree->lock);
-	entry = file->names ? file->names->entry : file->last_entry;
-	lock_drop(&file->tree->lock);
-	return entry;
-}
-
 size_t file_names(struct file *file, struct file_name *names, size_t max)
 {
 	struct dentry *dentry;
@@ -236,7 +221,6 @@ size_t file_names(struct file *file, struct file_name *names, size_t max)
 	{
 		if (count < max) {
 			names[count].dir = dentry->dir;
-			memcpy(&names[count].dir_entry, dentry->key, sizeof(int64_t));
 			names[count].entry = dentry->entry;
 			names[count].name.length = dentry->length - sizeof(int64_t);
 			memcpy(names[count].name.bytes, dentry->key + sizeof(int64_t),
@@ -247,119 +231,6 @@ size_t file_names(struct file *file, struct file_name *names, size_t max)
 	}
 	lock_drop(&file->tree->lock);
 	return count;
-}
-
-struct more_names {
-	struct file_name *list;
-	size_t count;
-};
-
-static bool add_name(void *arg, const struct entry_row *entry, const struct name *name)
-{
-	struct more_names *more = arg;
-	struct file_name *grown =
-		reallocarray(more->list, more->count + 1, sizeof(struct file_name));
-
-	if (!grown)
-		return false;
-	more->list = grown;
-	grown[more->count++] =
-		(struct file_name){.dir_entry = entry->parent, .entry = entry->id, .name = *name};
-	return true;
-}
-
-size_t file_names_all(
-	struct file *file, struct file_name few[FILE_NAMES_FEW], struct file_name **ret_more)
-{
-	size_t count = file_names(file, few, FILE_NAMES_FEW);
-	size_t total = (size_t)file_attr(file).nlink;
-	struct more_names more = {NULL, 0};
-	int err = 0;
-
-	*ret_more = NULL;
-	if (count > FILE_NAMES_FEW || count < total) {
-		err = record_node_names(
-			journal_read_begin(file->tree->journal), file->id, add_name, &more);
-		journal_read_end(file->tree->journal);
-	}
-	if (!err && more.count > 0) {
-		*ret_more = more.list;
-		return more.count;
-	}
-	free(more.list);
-	return count < FILE_NAMES_FEW ? count : FILE_NAMES_FEW;
-}
-
-/* Puts what leads to a directory before a path, as far as that is in memory; returns the entry from which on it is not. */
-static int64_t prepend_known(struct tree *tree, const struct file_name *name, char **path)
-{
-	int64_t dir = name->dir, entry = name->dir_entry;
-	struct dentry *dentry;
-	struct file *file;
-	char *longer;
-
-	lock_take(&tree->lock);
-	while (*path && entry != RECORD_ROOT) {
-		file = find_file(tree, dir);
-		dentry = file ? file->names : NULL;
-		if (!dentry)
-			break;
-		if (asprintf(&longer, "%.*s/%s", (int)(dentry->length - sizeof(int64_t)),
-			    dentry->key + sizeof(int64_t), *path) < 0)
-			longer = NULL;
-		free(*path);
-		*path = longer;
-		dir = dentry->dir;
-		memcpy(&entry, dentry->key, sizeof(entry));
-	}
-	lock_drop(&tree->lock);
-	return entry;
-}
-
-char *tree_path(struct tree *tree, const struct file_name *name)
-{
-	char *path = strdup(name->name.bytes), *whole = NULL;
-	int64_t entry = prepend_known(tree, name, &path);
-	autofree char *before = NULL;
-	size_t length;
-	int err;
-
-	if (!path || entry == RECORD_ROOT)
-		return path;
-	err = record_entry_path(journal_read_begin(tree->journal), entry, &before, &length);
-	journal_read_end(tree->journal);
-	if (err || asprintf(&whole, "%s/%s", before, path) < 0)
-		whole = NULL;
-	free(path);
-	return whole;
-}
-
-static int find_place(struct tree *tree, struct sql *sql, int64_t entry, struct file **ret_dir,
-	struct name *ret_name)
-{
-	struct entry_row row, parent;
-	struct node_row node;
-	struct name name;
-	int err = record_entry_by_id(sql, entry, &row, ret_name);
-
-	/* What a moved directory displaced is in none. */
-	if (err == SQL_ROW)
-		err = row.parent > 0 ? record_entry_by_id(sql, row.parent, &parent, &name) : 0;
-	if (err == SQL_ROW)
-		err = parent.node ? record_node_get(sql, parent.node, &node) : 0;
-	if (err != SQL_ROW)
-		return err;
-	*ret_dir = tree_file(tree, &node, parent.id);
-	return *ret_dir ? 1 : -ENOMEM;
-}
-
-int tree_place(struct tree *tree, int64_t entry, struct file **ret_dir, struct name *ret_name)
-{
-	struct sql *sql = journal_read_begin(tree->journal);
-	int err = find_place(tree, sql, entry, ret_dir, ret_name);
-
-	journal_read_end(tree->journal);
-	return err;
 }
 
 struct node_row file_attr(struct file *file)
@@ -431,15 +302,6 @@ static int load_root(struct tree *tree, struct diag *diag)
 	return tree->root ? 0 : -ENOMEM;
 }
 
-static int load_rules(struct tree *tree, struct diag *diag)
-{
-	int err = policy_load(tree) ?: setting_load(tree);
-
-	return err ? diag_set(diag, err, "%s: policies and settings cannot be read",
-			     tree->journal->path)
-		   : 0;
-}
-
 int tree_open(struct volume *volume, const struct volume_tree *info, const struct actor *create,
 	const struct tree_hooks *hooks, struct tree **ret_tree, struct diag *diag)
 {
@@ -451,18 +313,13 @@ int tree_open(struct volume *volume, const struct volume_tree *info, const struc
 	tree->info = *info;
 	tree->hooks = hooks;
 	lock_init(&tree->lock, LOCK_TREE);
-	lock_init(&tree->policies_lock, LOCK_LEAF);
 	err = journal_open(volume, info, create != NULL, &tree->journal, diag);
 	if (!err && create && tree->journal->seq == 0)
 		err = make_root(tree, create) ?: journal_checkpoint(tree->journal);
 	if (!err)
-		err = load_rules(tree, diag);
-	if (!err)
 		err = recovery_run(tree, diag);
 	if (!err)
 		err = load_root(tree, diag);
-	if (!err)
-		err = conflict_load(tree);
 	if (err) {
 		tree_close(tree);
 		return err;
@@ -481,8 +338,6 @@ struct tree *tree_close(struct tree *tree)
 		log_warning("tree %s: %u files are still in use at the end", tree->info.name,
 			HASH_COUNT(tree->files));
 	journal_close(tree->journal);
-	policy_unload(tree);
-	lock_deinit(&tree->policies_lock);
 	lock_deinit(&tree->lock);
 	free(tree);
 	return NULL;

@@ -16,25 +16,20 @@
 
 #include "journal/journal.h"
 #include "journal/record.h"
-#include "meta/policy.h"
 #include "meta/range_lock.h"
-#include "meta/setting.h"
 #include "meta/turn.h"
 
-struct claim;
 struct file;
 struct node;
 struct parked;
-struct process;
 struct save;
 
-/* What the filesystem side wants to know of changes, told in the apply step; may take LOCK_FILE. And what it says itself. */
+/* What the filesystem side wants to know of changes, told in the apply step; may take LOCK_FILE. */
 struct tree_hooks {
 	/* The last name of the file went away; actor did it. */
 	void (*unlinked)(struct file *file, const struct actor *actor);
 	/* The name of old, under which lineage entry is recorded, is now successor's. */
 	void (*replaced)(struct file *old, struct file *successor, int64_t entry);
-	enum policy policy; /* of files that no rule is for */
 };
 
 struct dentry {
@@ -52,13 +47,7 @@ struct tree {
 	struct volume_tree info;
 	struct file *root;
 	const struct tree_hooks *hooks;
-	unsigned conflicts; /* refused saves that are open; atomic */
-	/* Since the mount; atomic. */
-	unsigned merged, refused, blind_over;
-	int64_t settings[SETTING_COUNT]; /* atomic (setting.h) */
-
-	struct lock policies_lock; /* protects the next one, and its references */
-	struct policy_list *policies;
+	unsigned blind; /* versions that went over one unseen; atomic */
 
 	struct lock lock; /* protects the next two, and in files: names */
 	struct file *files;
@@ -73,27 +62,19 @@ struct file {
 	int64_t entry; /* of a directory: what its entries name as their parent */
 	unsigned refs; /* atomic; the last one goes under tree->lock */
 	struct dentry *names;
-	int64_t last_entry; /* tree->lock; the name that it had last, or has */
 	UT_hash_handle hh;
 
-	struct lock verdict_lock; /* fs: verdicts on its saves are given one after the other */
-	struct lock lock;	  /* protects the rest */
-	struct node_row attr;	  /* as committed; nlink 0 once the last name is gone */
-	struct node *head;	  /* fs: the node of the head version, when the kernel knows it */
-	struct node *nodes;	  /* fs: all of them */
-	struct save *saves;	  /* fs: those not yet published */
+	struct lock lock;     /* protects the rest */
+	struct node_row attr; /* as committed; nlink 0 once the last name is gone */
+	struct node *head;    /* fs: the node of the head version, when the kernel knows it */
+	struct node *nodes;   /* fs: all of them */
+	struct save *saves;   /* fs: those not yet published */
 	struct turn turn;
-	struct turn
-		gate; /* before the turn: of the file, or (of a root) of all files in the tree */
-	struct claim *hold;	     /* fs: the gate's holder */
-	struct claim *claim;	     /* fs: its holder, when that is no save */
 	struct range_lock *locks;    /* advisory */
 	struct parked *lock_waiters; /* fs */
 	bool ever_locked;
-	bool locks_in_place;	  /* it was locked to be written */
-	pid_t unlinked_by;	  /* process that removed the last name */
-	struct process *saved_by; /* fs: who saved its content last, or NULL; malloc'ed */
-	int64_t saved_entry;	  /* fs: the name under which it was */
+	bool locks_in_place; /* it was locked to be written */
+	pid_t unlinked_by;   /* process that removed the last name */
 };
 
 /* Opens the journal, recovers what an unclean end left, loads the root directory. create: with this owner, mode 0700. */
@@ -104,9 +85,6 @@ struct tree *tree_close(struct tree *tree);
 
 /* 1 with the file, 0 when there is no such name, -errno. ret_entry may be NULL. */
 int tree_lookup(struct file *dir, const char *name, struct file **ret_file, int64_t *ret_entry);
-
-/* The directory that an entry is in, and its name there, whether something has it or not. 1, 0 when the directory is gone, -errno. */
-int tree_place(struct tree *tree, int64_t entry, struct file **ret_dir, struct name *ret_name);
 
 /* The file of a row that was read under journal_read_begin() or in an apply step; made when it is not there. NULL: no memory. */
 struct file *tree_file(struct tree *tree, const struct node_row *row, int64_t entry);
@@ -121,22 +99,12 @@ void tree_name_drop(struct file *dir, const char *name, size_t length);
 
 /* A name of the file, for notifications and for matching a path walk. */
 struct file_name {
-	int64_t dir; /* the directory's node; 0: not known */
-	int64_t dir_entry;
+	int64_t dir; /* the directory's node */
 	int64_t entry;
 	struct name name;
 };
-/* The lineage of one of its cached names, or of the last one that it had; 0: not known. */
-int64_t file_lineage(struct file *file);
 /* Up to max cached names; returns how many there are. */
 size_t file_names(struct file *file, struct file_name *names, size_t max);
-#define FILE_NAMES_FEW 4
-/* All names of a regular file, those that are not cached too, from the journal: in few, or, where they do not fit or are not all
- * cached, in ret_more (malloc'ed; else NULL). On an error those that are cached. */
-size_t file_names_all(
-	struct file *file, struct file_name few[FILE_NAMES_FEW], struct file_name **ret_more);
-/* The path of a name, relative to the tree; malloc'ed. NULL: no memory, or the journal cannot be read. May take LOCK_READER. */
-char *tree_path(struct tree *tree, const struct file_name *name);
 
 struct node_row file_attr(struct file *file);
 

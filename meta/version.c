@@ -46,8 +46,6 @@ static const char *verdict(const struct publish *publish, int64_t versions, int6
 {
 	if (versions == 0)
 		return "next";
-	if (publish->verdict)
-		return publish->verdict;
 	if (!publish->basis.content)
 		return "blind";
 	return publish->basis.content == head ? "next" : "over";
@@ -64,7 +62,6 @@ static int add_version(struct txn *txn, struct publish *publish, const struct en
 		.kind = publish->kind,
 		.verdict = what,
 		.basis = publish->basis,
-		.other = publish->other.id,
 		.mode = publish->row.mode,
 		.uid = publish->row.uid,
 		.gid = publish->row.gid,
@@ -85,19 +82,12 @@ static int add_version(struct txn *txn, struct publish *publish, const struct en
 
 static int add_versions(struct txn *txn, struct publish *publish, int64_t head)
 {
-	struct version_row last = {.content = 0};
 	struct links links;
 	int err = read_links(txn->sql, publish->node, &links);
 
-	for (size_t i = 0; i < links.count && !err; i++) {
-		/* A file that was made anew goes on where the one before ended. */
-		if (!head && links.rows[i].versions > 0)
-			err = record_version_get(txn->sql, links.rows[i].id, 0, &last);
-		if (err >= 0)
-			err = add_version(txn, publish, &links.rows[i], txn->seq,
-				verdict(publish, links.rows[i].versions,
-					head ? head : last.content));
-	}
+	for (size_t i = 0; i < links.count && !err; i++)
+		err = add_version(txn, publish, &links.rows[i], txn->seq,
+			verdict(publish, links.rows[i].versions, head));
 	free(links.rows);
 	return err;
 }
@@ -110,13 +100,8 @@ static int add_content(struct txn *txn, struct publish *publish, const char *out
 
 	if (!err)
 		err = txn_names_object(txn, publish->content.object);
-	if (!err && publish->other.object)
-		err = txn_names_object(txn, publish->other.object)
-			      ?: record_content_insert(txn->sql, &publish->other, txn->seq)
-			      ?: record_closing_delete(txn->sql, publish->other.object);
-	if (!err && !publish->existing)
+	if (!err)
 		err = record_content_insert(txn->sql, &publish->content, txn->seq);
-	publish->saved = publish->other.id ? publish->other.id : publish->content.id;
 	return err;
 }
 
@@ -168,7 +153,6 @@ static int exec_version(struct txn *txn, struct publish *publish)
 static int exec_unchanged(struct txn *txn, struct publish *publish)
 {
 	publish->outcome = PUBLISH_UNCHANGED;
-	publish->saved = publish->row.content.id;
 	publish->row.ctime_ns = ctime_after(publish, txn->now_ns);
 	publish->row.mtime_ns = publish->mtime_ns ? publish->mtime_ns : txn->now_ns;
 	publish->row.live = live_after(publish);
@@ -201,15 +185,6 @@ static int exec_aside(struct txn *txn, struct publish *publish)
 /* The file has no name any more. What others removed while it was being saved is kept. */
 static int exec_unlinked(struct txn *txn, struct publish *publish)
 {
-	struct entry_row link = {.node = 0};
-	struct name name;
-	int err = publish->judged && !publish->final
-			  ? record_entry_by_id(txn->sql, publish->entry, &link, &name)
-			  : 0;
-
-	/* Another file has the name now: what is saved is the next version of that. */
-	if (err < 0 || link.node)
-		return err < 0 ? err : -EAGAIN;
 	if (publish->keep_if_unlinked)
 		return exec_aside(txn, publish);
 	publish->row = (struct node_row){.id = 0};
@@ -249,8 +224,6 @@ int publish_exec(struct txn *txn, struct change *change)
 	}
 	if (publish->aside)
 		return exec_aside(txn, publish);
-	if (publish->judged && publish->row.content.id != publish->judged_head)
-		return -EAGAIN;
 	live = publish->row.live;
 	if (publish->live && live && live != publish->content.object)
 		return -EALREADY;

@@ -27,15 +27,8 @@ struct publish {
 	int64_t node, entry; /* the file, and the lineage that it was opened by */
 	int64_t ino;	     /* the file's from now on; 0: as it was */
 	struct content content;
-	bool existing; /* a row has the content already */
 	const char *kind;
 	struct basis basis;
-	const char *verdict; /* as it was judged (schema.c); NULL: by its basis */
-	bool judged;	     /* -EAGAIN unless the head is judged_head still */
-	int64_t judged_head; /* content id, or 0 */
-	bool final;	     /* not -EAGAIN when the file has no name, and another one has it */
-	struct content
-		other; /* what was merged into content, and is kept as its other parent; object 0: nothing was */
 	int64_t origin, origin_number; /* of a restore */
 	struct actor actor;
 	int64_t mtime_ns;     /* 0: the time of the commit */
@@ -53,7 +46,6 @@ struct publish {
 	struct node_row row;	/* as it is after the commit; id 0 when the file was unlinked */
 	enum publish_outcome outcome;
 	int64_t number; /* of the version in entry's lineage */
-	int64_t saved; /* the content that the saver saved: the version's, or the other parent, or what it equals */
 };
 
 int publish_exec(struct txn *txn, struct change *change);

@@ -20,22 +20,6 @@ struct viewer_answer {
 	UT_hash_handle hh;
 };
 
-bool rights_allow_user(const struct rights *rights, uid_t uid,
-	bool (*in_group)(void *arg, gid_t gid), void *arg, int what)
-{
-	unsigned bits = (unsigned)what;
-	mode_t mode = rights->mode;
-
-	if (uid == 0)
-		return !(bits & X_OK) || S_ISDIR(mode) || (mode & 0111);
-	if (uid == rights->uid)
-		mode >>= 6;
-	/* Where the group's bits are the others', it need not be asked. */
-	else if (((mode >> 3) ^ mode) & bits && in_group(arg, rights->gid))
-		mode >>= 3;
-	return (mode & bits) == bits;
-}
-
 void viewer_init(struct viewer *viewer,
 	bool (*allows)(void *arg, const struct rights *rights, int what), void *arg,
 	bool everything)

@@ -25,10 +25,6 @@ struct viewer {
 	struct viewer_answer *answers;
 };
 
-/* What the permission bits allow the user, as the kernel's generic_permission does it. in_group is asked where it matters. */
-bool rights_allow_user(const struct rights *rights, uid_t uid,
-	bool (*in_group)(void *arg, gid_t gid), void *arg, int what);
-
 void viewer_init(struct viewer *viewer,
 	bool (*allows)(void *arg, const struct rights *rights, int what), void *arg,
 	bool everything);

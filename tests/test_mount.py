@@ -149,8 +149,6 @@ def test_migrates_an_older_journal(mount, older):
         assert columns(db) != present
     mount.start()
     assert mount.sh("cat f f@@/1 d/g@@/1; echo four > f; cat f") == "two\none\nthree\nfour\n"
-    assert mount.cli("policy", "set", ".", "f", "turn").returncode == 0
-    assert os.getxattr(mount.path / "f", "user.intactfs.policy") == b"turn"
     mount.unmount()
     with contextlib.closing(sqlite3.connect(journal)) as db:
         assert db.execute("SELECT format FROM tree").fetchone()[0] == known
@@ -478,7 +476,6 @@ def test_removed_trees_cost_nothing(mount):
     def descriptors():
         return len(os.listdir(f"/proc/{mount.daemon.pid}/fd"))
 
-    mount.sh("echo first > f")
     before = descriptors()
     for i in range(30):
         mount.sh("mkdir ../team; echo $1 > ../team/f; cat ../team/f; rm ../team/f; rmdir ../team", str(i))

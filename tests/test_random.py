@@ -14,7 +14,7 @@ WORKERS = {"names": 8, "alone": 4, "live": 6, "settled": 5}
 
 
 @pytest.mark.parametrize("kind", list(PER_SECOND))
-@pytest.mark.mount("dev", "allow_other", "policy=overwrite")
+@pytest.mark.mount("dev", "allow_other")
 @pytest.mark.timeout(1200)
 def test_random_operations(mount, plain, soak, kind):
     mount.path.chmod(0o755)

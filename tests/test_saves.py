@@ -35,13 +35,11 @@ def stress(m, ways, readers, seconds):
     return f
 
 
-@pytest.mark.mount("policy=overwrite")
 @pytest.mark.parametrize("way", ["trunc", "rename", "inplace"])
 def test_stress_one_way(mount, soak, way):
     stress(mount, [way] * 4, 4, soak)
 
 
-@pytest.mark.mount("policy=overwrite")
 def test_stress_all_ways(mount, soak):
     stress(mount, ["trunc", "trunc", "rename", "inplace"], 4, soak)
 

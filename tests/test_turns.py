@@ -9,9 +9,7 @@ import time
 
 import pytest
 
-from lib.actor import Actor
 from lib.procs import wait_until
-from lib.stale import set_policy
 
 LONG = "turn_wait=200"
 
@@ -164,9 +162,8 @@ def test_a_writer_goes_ahead_after_the_turn_wait(mount, f):
     assert mount.versions("f") == {1: b"start\n", 2: b"second\n", 3: b"holder\n"}
 
 
-@pytest.mark.mount("policy=overwrite")
 def test_a_save_over_a_version_it_had_not_seen_is_marked(mount, f):
-    """Where nothing is merged or refused, the later publish goes on top, and the history says so."""
+    """Until the basis rule refuses or merges, the later publish goes on top, and the history says so."""
     late = mount.popen([sys.executable, "-c", """
 import sys
 with open("f", "r+") as f:
@@ -307,103 +304,3 @@ def test_readers_do_not_wait(mount, f):
     holder = Holder(mount, "f", "holder\n")
     assert mount.sh("cat f; stat -c %s f; cp f g; cat g", timeout=30) == "start\n6\nstart\n"
     holder.close()
-
-
-# Programs that wait for each other
-
-
-@pytest.mark.mount(LONG)
-def test_writers_that_wait_for_each_other(mount, f):
-    """Each writes one file and opens the other's: the last to come goes ahead, and waits for nothing."""
-    (mount.path / "g").write_text("start\n")
-    mount.settled("g")
-    a, b = Actor(mount), Actor(mount)
-    a.open("f", "w")
-    b.open("g", "w")
-    a.tell("open", "g", "w")
-    mount.waiting("g", 1)
-    b.open("f", "w")
-    assert mount.turn("f")["holder"]["pid"] == a.pid
-    b.close("f")
-    b.close("g")
-    a.answer()
-    assert "goes ahead without the turn" in mount.daemon_log()
-
-
-# Readers, under turn and turn-thread
-
-
-@pytest.mark.mount(LONG)
-def test_the_end_of_a_thread_is_seen_at_once(mount, f):
-    """Its process goes on, and may touch the file."""
-    set_policy(mount, "f", "turn-thread")
-    a, b = Actor(mount), Actor(mount)
-    took = []
-    for _ in range(3):
-        a.read_in_thread("f")
-        start = time.monotonic()
-        b.read_in_thread("f")
-        took.append(time.monotonic() - start)
-    assert min(took) < 0.9, f"the turn of a thread that ended was waited for: {took}"
-
-
-@pytest.mark.mount(LONG)
-def test_a_save_by_rename_ends_the_turn(mount, f):
-    """Those who wait for the turn of the file that is gone wait for that of the one that took its place, and read it."""
-    set_policy(mount, "f", "turn")
-    a, b, c = Actor(mount), Actor(mount), Actor(mount)
-    a.read("f")
-    b.tell("read", "f")
-    mount.waiting("f", 1)
-    c.tell("read", "f")
-    mount.waiting("f", 2)
-    assert a.save_by_rename("f", "a\n", "tmp") == "saved"
-    assert b.answer() == "a\n"
-    mount.waiting("f", 1)
-    assert b.save_by_rename("f", "b\n", "tmp") == "saved"
-    assert c.answer() == "b\n"
-    assert c.save("f", "c\n") == "saved"
-    assert f.read_text() == "c\n"
-
-
-@pytest.mark.mount(LONG)
-def test_what_is_read_on_and_on_has_the_turn_for_10_s(mount, f):
-    set_policy(mount, "f", "turn")
-    a, b = Actor(mount), Actor(mount)
-    start = time.monotonic()
-    a.read("f")
-    b.tell("read", "f")
-    while time.monotonic() < start + 9:
-        assert mount.turn("f")["holder"]["pid"] == a.pid
-        a.read("f")
-        time.sleep(0.3)
-    b.answer()
-    assert 9 < time.monotonic() - start < 14
-
-
-READERS = """
-import sys, threading
-def read():
-    found.append(open(sys.argv[1]).read())
-found, threads = [], [threading.Thread(target=read) for _ in range(8)]
-for t in threads: t.start()
-for t in threads: t.join()
-open(sys.argv[1], "w").write("".join(found))
-"""
-
-
-@pytest.mark.mount(LONG)
-def test_the_threads_of_one_program_read_at_once(mount, f):
-    """Under turn they are one holder, also when they had to wait."""
-    set_policy(mount, "f", "turn")
-    a = Actor(mount)
-    a.open("f", "w")
-    readers = mount.popen([sys.executable, "-c", READERS, "f"])
-    mount.waiting("f", 8)
-    a.write("f", "a")
-    start = time.monotonic()
-    a.close("f")
-    assert readers.wait(30) == 0
-    assert time.monotonic() - start < 6
-    mount.settled("f")
-    assert f.read_text() == "a" * 8

@@ -10,13 +10,12 @@
 
 #include "tools/print.h"
 
-enum { OPTION_JSON = 'j', OPTION_VERSION = 'v', OPTION_POLICY = 'p' };
+enum { OPTION_JSON = 'j', OPTION_VERSION = 'v' };
 
 static const struct option long_options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{"foreground", no_argument, NULL, 'f'},
 	{"options", required_argument, NULL, 'o'},
-	{"policy", required_argument, NULL, OPTION_POLICY},
 	{"json", no_argument, NULL, OPTION_JSON},
 	{"version", required_argument, NULL, OPTION_VERSION},
 	{NULL, 0, NULL, 0},
@@ -124,13 +123,6 @@ static void join_options(char **options, const char *more)
 	*options = joined;
 }
 
-static void join_policy(char **options, const char *name)
-{
-	autofree char *option = cli_format("policy=%s", name);
-
-	join_options(options, option);
-}
-
 static int parse_option(int option, struct cli_args *args)
 {
 	const struct command *command = args->command;
@@ -146,9 +138,6 @@ static int parse_option(int option, struct cli_args *args)
 		break;
 	case 'o':
 		join_options(&args->options, optarg);
-		break;
-	case OPTION_POLICY:
-		join_policy(&args->options, optarg);
 		break;
 	case OPTION_JSON:
 		args->json = true;
@@ -231,9 +220,11 @@ int cli_read_json(const char *path, json_t **ret_json)
 	return 0;
 }
 
-int cli_mountpoint(const char *path, char **ret_mountpoint)
+int cli_read_mount(const char *path, const char *name, json_t **ret_json)
 {
-	char *mountpoint = cli_xattr(path, "user.intactfs.mount");
+	autofree char *mountpoint = cli_xattr(path, "user.intactfs.mount");
+	autofree char *file = NULL;
+	int err;
 
 	if (!mountpoint && (errno == ENODATA || errno == ENOTSUP))
 		return cli_error("%s is not on an intactfs mount", path);
@@ -243,18 +234,6 @@ int cli_mountpoint(const char *path, char **ret_mountpoint)
 			path);
 	if (!mountpoint)
 		return cli_errno(errno, "read", path);
-	*ret_mountpoint = mountpoint;
-	return EXIT_DONE;
-}
-
-int cli_read_mount(const char *path, const char *name, json_t **ret_json)
-{
-	autofree char *mountpoint = NULL;
-	autofree char *file = NULL;
-	int rc = cli_mountpoint(path, &mountpoint), err;
-
-	if (rc)
-		return rc;
 	file = cli_format("%s/.intactfs/%s", mountpoint, name);
 	err = cli_read_json(file, ret_json);
 	return err ? cli_errno(err, "read", file) : EXIT_DONE;

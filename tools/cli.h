@@ -25,7 +25,7 @@ struct cli_args {
 	int operand_count;
 	bool json;
 	bool foreground;
-	char *options; /* all -o, and --policy, joined by commas; NULL when there was none */
+	char *options; /* all -o, joined by commas; NULL when there was none */
 	int64_t versions[CLI_VERSIONS_MAX];
 	int version_count;
 };
@@ -51,10 +51,6 @@ extern const struct command command_log;
 extern const struct command command_show;
 extern const struct command command_diff;
 extern const struct command command_restore;
-extern const struct command command_conflicts;
-extern const struct command command_policy;
-extern const struct command command_setting;
-extern const struct command command_hold;
 
 #define autojson __attribute__((cleanup(cli_cleanup_json)))
 #define autoargs __attribute__((cleanup(cli_args_deinit)))
@@ -81,8 +77,6 @@ void cli_oom(void) __attribute__((noreturn));
 /* asprintf that does not fail. */
 char *cli_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Of the mount that path is in; the caller frees it. */
-int cli_mountpoint(const char *path, char **ret_mountpoint);
 /* The extended attribute as a string, or NULL and errno. */
 char *cli_xattr(const char *path, const char *name);
 

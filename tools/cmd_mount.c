@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "fs/mount.h"
-#include "meta/policy.h"
 #include "tools/cli.h"
 
 #define TURN_WAIT_MS	 2000
@@ -18,7 +17,6 @@ enum option_use {
 	USE_TURN_WAIT,
 	USE_DURABLE,
 	USE_COPY_LIMIT,
-	USE_POLICY,
 	USE_MAX_READ
 };
 
@@ -33,7 +31,6 @@ static const struct {
 	{"turn_wait=", USE_TURN_WAIT},
 	{"durable=", USE_DURABLE},
 	{"copy_limit=", USE_COPY_LIMIT},
-	{"policy=", USE_POLICY},
 	{"ro", USE_RO},
 	{"rw", USE_RW},
 	{"allow_other", USE_FUSE},
@@ -159,8 +156,6 @@ static int apply_option(const struct command *command, const char *option,
 	if (use == USE_COPY_LIMIT && !parse_copy_limit(value, &options->copy_limit_bytes))
 		return cli_usage(
 			command, "copy_limit takes MiB from 0 to 1048576, not '%s'", value);
-	if (use == USE_POLICY && !policy_parse(value, &options->policy))
-		return cli_usage(command, "policy takes one of %s, not '%s'", POLICY_NAMES, value);
 	if (use == USE_MAX_READ && !parse_max_read(value, &options->max_read_bytes))
 		return cli_usage(
 			command, "max_read takes bytes from 4096 to 1048576, not '%s'", value);
@@ -218,7 +213,7 @@ static int run_mount(const struct cli_args *args)
 
 const struct command command_mount = {
 	.name = "mount",
-	.synopsis = "[-f] [-o OPTIONS] [--policy POLICY] VOLUME MOUNTPOINT",
+	.synopsis = "[-f] [-o OPTIONS] VOLUME MOUNTPOINT",
 	.summary = "Mount a volume, which is made when it is missing or an empty directory",
 	.help = "Returns when the mount answers; a daemon serves it until it is unmounted.\n"
 		"\n"
@@ -229,17 +224,13 @@ const struct command command_mount = {
 		"                            (the default), or each save when close returned\n"
 		"       copy_limit=MiB       larger files that are not written anew as a whole are\n"
 		"                            written in place, not in a copy (64)\n"
-		"       policy=POLICY        what becomes of stale saves where no rule says it\n"
-		"                            (merge); see 'intactfs policy --help'\n"
 		"       ro, rw               read-only or not\n"
 		"       allow_other          lets other users in, as the permission bits say;\n"
 		"                            only root may, unless /etc/fuse.conf allows it\n"
 		"       and FUSE's usual ones: nodev, nosuid, noexec, fsname=NAME, ...\n"
 		"\n"
-		"  --policy POLICY        The same as -o policy=POLICY\n"
-		"\n"
 		"In /etc/fstab: VOLUME MOUNTPOINT fuse.intactfs allow_other,nofail 0 0\n",
-	.takes = "fop",
+	.takes = "fo",
 	.operands_min = 2,
 	.operands_max = 2,
 	.run = run_mount,

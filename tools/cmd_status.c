@@ -18,11 +18,10 @@ static void print_head(const json_t *status)
 	printf("%s%s: volume %s, format %lld\n", print_clean(json_text(status, "mountpoint")),
 		json_is_true(json_object_get(status, "readonly")) ? " (read-only)" : "",
 		print_clean(json_text(status, "volume")), (long long)json_number(status, "format"));
-	printf("intactfs %s, process %lld on %s, since %s, turn wait %g s, policy %s\n\n",
+	printf("intactfs %s, process %lld on %s, since %s, turn wait %g s\n\n",
 		json_text(status, "version"), (long long)json_number(status, "pid"),
 		json_text(status, "host"), print_time(json_text(status, "since")),
-		(double)json_number(json_object_get(status, "options"), "turn_wait_ms") / 1000,
-		json_text(json_object_get(status, "options"), "policy"));
+		(double)json_number(json_object_get(status, "options"), "turn_wait_ms") / 1000);
 }
 
 static void print_count(struct table *table, const json_t *tree, const char *key)
@@ -68,30 +67,6 @@ static void print_trees(const json_t *trees)
 		print_count(&table, tree, "blind");
 	}
 	table_print(&table);
-}
-
-/* Only of trees where there was something. */
-static void print_stale(const json_t *trees)
-{
-	json_t *tree;
-	size_t i;
-
-	json_array_foreach(trees, i, tree)
-	{
-		const json_t *stale = json_object_get(tree, "stale");
-		long long merged = json_number(stale, "merged");
-		long long refused = json_number(stale, "refused");
-		long long blind_over = json_number(stale, "blind_over");
-		long long conflicts = json_number(stale, "conflicts");
-
-		if (!merged && !refused && !blind_over && !conflicts)
-			continue;
-		printf("\nstale saves of %s: %lld merged, %lld refused, %lld blind over others' since the mount; "
-		       "%lld open conflict%s%s\n",
-			print_clean(json_text(tree, "name")), merged, refused, blind_over,
-			conflicts, conflicts == 1 ? "" : "s",
-			conflicts ? " ('intactfs conflicts')" : "");
-	}
 }
 
 /* vim 4711 (alice), 3 s */
@@ -244,40 +219,15 @@ static void print_locks(const json_t *trees)
 	}
 }
 
-static void print_policies(const json_t *trees)
-{
-	static const struct column columns[] = {{"policy of", LEFT}, {"pattern", LEFT}, {"", LEFT}};
-	struct table table;
-	json_t *tree, *rule;
-	size_t i, j;
-
-	table_init(&table, columns, ARRAY_SIZE(columns));
-	json_array_foreach(trees, i, tree)
-	{
-		json_array_foreach(json_object_get(tree, "policies"), j, rule)
-		{
-			table_cell(&table, "%s", json_text(tree, "name"));
-			table_cell(&table, "%s", json_text(rule, "pattern"));
-			table_cell(&table, "%s", json_text(rule, "policy"));
-		}
-	}
-	if (table.cell_count) {
-		putchar('\n');
-		table_print(&table);
-	}
-}
-
 static void print_status(const json_t *status)
 {
 	const json_t *trees = json_object_get(status, "trees");
 
 	print_head(status);
 	print_trees(trees);
-	print_stale(trees);
 	print_saves(trees);
 	print_turns(trees);
 	print_locks(trees);
-	print_policies(trees);
 }
 
 static const char *reason(int err)
@@ -373,16 +323,12 @@ static int run_status(const struct cli_args *args)
 const struct command command_status = {
 	.name = "status",
 	.synopsis = "[--json] [MOUNTPOINT]",
-	.summary =
-		"Show trees, saves in progress, and who holds and awaits which turn or lock, and policies",
+	.summary = "Show trees, saves in progress, and who holds and awaits which turn or lock",
 	.help = "MOUNTPOINT may be any path in the mount. Without one, all intactfs mounts are "
 		"shown.\n"
 		"\n"
 		"  operations  changes recorded in the tree's journal\n"
 		"  blind       versions that replaced one from which they had not started\n"
-		"\n"
-		"Of trees where there were any since the mount, stale saves are counted: those that were\n"
-		"merged, refused, or went over what others had saved and their programs knew nothing of.\n"
 		"\n"
 		"  --json      An object; without MOUNTPOINT an array of them\n",
 	.takes = "j",

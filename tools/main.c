@@ -15,10 +15,6 @@ static const struct command *const commands[] = {
 	&command_show,
 	&command_diff,
 	&command_restore,
-	&command_conflicts,
-	&command_policy,
-	&command_setting,
-	&command_hold,
 };
 
 static const struct command *find_command(const char *name)
@@ -35,8 +31,8 @@ static void print_help(FILE *out)
 	      "A filesystem that keeps shared files intact.\n\n",
 		out);
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(out, "  %-9s  %s\n", commands[i]->name, commands[i]->summary);
-	fputs("  help       Explain a command, as COMMAND --help does\n\n"
+		fprintf(out, "  %-8s  %s\n", commands[i]->name, commands[i]->summary);
+	fputs("  help      Explain a command, as COMMAND --help does\n\n"
 	      "  --version  Print the version of intactfs\n\n"
 	      "Exit codes: 0 done, 1 could not, 2 wrong usage.\n",
 		out);

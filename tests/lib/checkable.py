@@ -9,7 +9,7 @@ import sqlite3
 
 from lib import xxh
 
-SAVES = "('save', 'append', 'truncate', 'stream', 'restore', 'merge', 'take', 'conflict')"
+SAVES = "('save', 'append', 'truncate', 'stream', 'restore')"
 
 STATEMENTS = {
     "sequence numbers are 1 … n":
@@ -58,21 +58,6 @@ STATEMENTS = {
         "SELECT ino, count(*) FROM node GROUP BY ino HAVING count(*) > 1",
     "attributes belong to nodes":
         "SELECT x.node, x.name FROM xattr x LEFT JOIN node n ON n.id = x.node WHERE n.id IS NULL",
-    "what was refused is there":
-        "SELECT f.id, f.content FROM conflict f LEFT JOIN content c ON c.id = f.content WHERE c.id IS NULL",
-    "conflicts come from saves that were refused":
-        "SELECT f.id FROM conflict f LEFT JOIN operation o ON o.seq = f.id WHERE o.outcome IS NOT 'refused'",
-    "conflicts are of lineages":
-        "SELECT f.id, f.entry FROM conflict f LEFT JOIN entry e ON e.id = f.entry WHERE e.id IS NULL",
-    "conflicts are open or were resolved":
-        "SELECT id, state FROM conflict WHERE state NOT IN ('open', 'taken', 'dropped', 'superseded')",
-    "what lies beside a file of an open conflict began as what was refused":
-        "SELECT f.id, f.sibling FROM conflict f JOIN entry e ON e.node = f.sibling WHERE f.state = 'open'"
-        " AND NOT EXISTS (SELECT 1 FROM version v WHERE v.node = f.sibling AND v.kind = 'conflict')",
-    "what was taken is a version":
-        "SELECT f.id, f.content FROM conflict f JOIN content c ON c.id = f.content WHERE f.state = 'taken'"
-        " AND NOT EXISTS (SELECT 1 FROM version v JOIN content d ON d.id = v.content"
-        "  WHERE v.lineage = f.entry AND d.hash = c.hash AND d.size = c.size)",
     "nothing is left closing or live":
         "SELECT object FROM closing UNION ALL SELECT id FROM node WHERE live <> 0",
     "no garbage is left":
