@@ -23,14 +23,6 @@
  * entry      last: the node that had the name before it went
  * gone       the rights that a file or directory had when its last name went
  * garbage    objects that nothing names any more, and that may still be there
- *
- * Since format 3:
- * version    other: the content of a merged version's second parent
- * policy     the rules of the tree, in their order; a later one decides before an earlier one
- * setting    what was set for the tree, and is not as by default
- * conflict   a refused save: its content is kept. node and entry: of the file that it was to be saved to; basis and
- *            head: the contents that it started from and met. sibling: the node that shows it beside the file. state:
- *            open, taken, dropped
  */
 static const char tables[] =
 	"CREATE TABLE tree (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL,"
@@ -97,17 +89,6 @@ static const char *const migrations[] = {
 	"CREATE TABLE gone (node INTEGER PRIMARY KEY, mode INTEGER NOT NULL, uid INTEGER NOT NULL,"
 	" gid INTEGER NOT NULL);"
 	"CREATE TABLE garbage (object INTEGER PRIMARY KEY);",
-
-	"ALTER TABLE version ADD COLUMN other INTEGER;"
-	"CREATE TABLE policy (position INTEGER PRIMARY KEY, pattern BLOB NOT NULL UNIQUE,"
-	" policy TEXT NOT NULL);"
-	"CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
-	"CREATE TABLE conflict (id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, node INTEGER NOT NULL,"
-	" content INTEGER NOT NULL, basis INTEGER, head INTEGER, reason TEXT NOT NULL,"
-	" time INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,"
-	" access INTEGER, user TEXT NOT NULL, pid INTEGER NOT NULL, identity INTEGER NOT NULL,"
-	" program TEXT NOT NULL, host TEXT NOT NULL, sibling INTEGER, state TEXT NOT NULL);"
-	"CREATE INDEX conflict_entry ON conflict (entry);",
 };
 _Static_assert(ARRAY_SIZE(migrations) == SCHEMA_FORMAT - 1, "a step for each format");
 
