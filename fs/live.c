@@ -540,8 +540,11 @@ void live_unlocked(struct live *live)
 struct parked **live_settling_locked(struct node *node)
 {
 	struct live *live = node->kind == NODE_LIVE ? node->live : NULL;
+	/* Without writers, and nobody about it, it could not be settled. */
+	bool settles =
+		live && live->closing == live->writers && (live->writers > 0 || live->settlers > 0);
 
-	return live && live->closing == live->writers ? &live->parked : NULL;
+	return settles ? &live->parked : NULL;
 }
 
 void live_flushed(struct node *node, bool *closing)

@@ -51,7 +51,7 @@ int ops_open_head(struct file *file, int *ret_fd);
  * path, means the file, and so do all that follow. Whether it is so. */
 bool ops_stat_left(struct node *node, struct stat *ret_stat);
 bool ops_follow_if_left(struct node *node);
-/* The live file that a writer's handle jobs on; NULL when it jobs on a staged save. */
+/* The live file that a writer's handle works on; NULL when it works on a staged save. */
 struct live *ops_live(struct handle *handle);
 /* The head was written to through ino, which to the kernel is another node than the handle's. */
 void ops_tell_head(struct handle *handle, fuse_ino_t ino, int64_t offset, int64_t length);

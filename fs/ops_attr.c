@@ -146,6 +146,11 @@ static int truncate_head(fuse_req_t req, struct node *node, int64_t size_bytes)
 	return err;
 }
 
+static bool is_for_live(struct node *node, int64_t size_bytes)
+{
+	return live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0);
+}
+
 /* Without a descriptor: on a settled file the kernel is sent round, as by an open; but without waiting for the turn,
  * which would block the caller's directory. */
 static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
@@ -153,7 +158,7 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	int err = -ESTALE;
 	struct process process;
 	enum node_kind kind;
-	bool sent, wanted;
+	bool sent;
 
 	request_process(req, &process);
 	sent = redirect_end(process.tid, node, true) != REDIRECT_NONE;
@@ -162,9 +167,10 @@ static int truncate_path(fuse_req_t req, struct node *node, int64_t size_bytes)
 	lock_drop(&node->file->lock);
 	if (kind == NODE_STAGED)
 		err = truncate_staged(node, size_bytes, fuse_req_ctx(req)->uid);
-	else if ((wanted = live_wanted(node->file, size_bytes == 0 ? O_TRUNC : 0)) ||
-		 kind == NODE_LIVE)
-		err = truncate_live(req, node, size_bytes, !wanted);
+	else if (kind == NODE_LIVE)
+		err = truncate_live(req, node, size_bytes, true);
+	if (err == -ESTALE && kind != NODE_STAGED && is_for_live(node, size_bytes))
+		err = truncate_live(req, node, size_bytes, false);
 	if (err != -ESTALE)
 		return err;
 	if (sent)
@@ -311,8 +317,8 @@ static void setattr_resume(struct parked *parked, enum park_end end)
 			parked->req, node_id(parked->node), &parked->attr, parked->to_set, NULL);
 }
 
-/* Before it is truncated by path, a live file that is about to settle does so: who reads it keeps what it has. True when the request was
- * parked. */
+/* Before it is truncated by path, a live file that is about to settle does so, unless it is to be live: who reads it keeps what it has.
+ * True when the request was parked. */
 static bool wait_for_settling(
 	fuse_req_t req, struct node *node, const struct stat *attr, int to_set)
 {
@@ -322,8 +328,9 @@ static bool wait_for_settling(
 	lock_take(&node->file->lock);
 	list = live_settling_locked(node);
 	lock_drop(&node->file->lock);
-	parked =
-		list ? park_new(req, node->file, node, NULL, NULL, &process, setattr_resume) : NULL;
+	if (!list || is_for_live(node, attr->st_size))
+		return false;
+	parked = park_new(req, node->file, node, NULL, NULL, &process, setattr_resume);
 	if (!parked)
 		return false;
 	parked->attr = *attr;

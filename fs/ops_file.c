@@ -220,12 +220,13 @@ static int flush_save(fuse_req_t req, struct save *save)
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct handle *handle = handle_of(fi);
+	bool live = ops_live(handle);
 	int err = 0;
 
 	(void)ino;
-	if (ops_live(handle) && fuse_req_ctx(req)->pid == handle->opener)
+	if (live && fuse_req_ctx(req)->pid == handle->opener)
 		live_flushed(handle->node, &handle->closing);
-	else if (handle->save && handle->writer && !ops_live(handle))
+	else if (!live && handle->save && handle->writer)
 		err = flush_save(req, handle->save);
 	ops_locks_flushed(handle, fi->lock_owner);
 	fuse_reply_err(req, -err);

@@ -605,10 +605,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 		err = namespace_rename(from, name, to, to_name, flags, &actor);
 	if (err == -ENOENT && is_history(from, name))
 		err = -EROFS;
-	/* The ctime changed, and the link count of what was replaced. */
-	if (!err && moved)
+	/* The ctime changed, and the link count of what was replaced. Only files have other nodes, of which the kernel does not know that. */
+	if (!err && moved && S_ISREG(moved->attr.mode))
 		ops_tell_others(moved, NULL);
-	if (!err && replaced)
+	if (!err && replaced && S_ISREG(replaced->attr.mode))
 		ops_tell_others(replaced, NULL);
 	file_unref(moved);
 	file_unref(replaced);

@@ -626,6 +626,7 @@ static void open_virtual(struct opening *opening)
 static void open_node(struct opening *opening)
 {
 	enum node_kind kind;
+	bool settles;
 	int err = 0;
 
 	if (opening->node->kind == NODE_VIRTUAL) {
@@ -641,9 +642,11 @@ static void open_node(struct opening *opening)
 	}
 	lock_take(&opening->node->file->lock);
 	kind = opening->node->kind;
-	lock_drop(&opening->node->file->lock);
 	opening->joins = kind == NODE_LIVE && for_writing(opening) && !is_append(opening);
-	if (opening->joins && wait_for_settling(opening))
+	settles = opening->joins && live_settling_locked(opening->node);
+	lock_drop(&opening->node->file->lock);
+	if (settles && !live_wanted(opening->node->file, opening->fi.flags) &&
+		wait_for_settling(opening))
 		return;
 	if (kind == NODE_STAGED)
 		open_staged(opening);

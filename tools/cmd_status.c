@@ -90,6 +90,15 @@ static void put_file(struct table *table, const json_t *tree, const json_t *acti
 		table_cell(table, "%s/%s", name, json_text(activity, "path"));
 }
 
+/* Nothing when there is nothing in it. */
+static void print_list(struct table *table)
+{
+	if (table->cell_count == 0)
+		return;
+	putchar('\n');
+	table_print(table);
+}
+
 static void print_saves(const json_t *trees)
 {
 	static const struct column columns[] = {
@@ -113,10 +122,7 @@ static void print_saves(const json_t *trees)
 				(long long)json_number(who, "pid"), print_user(who));
 		}
 	}
-	if (table.cell_count) {
-		putchar('\n');
-		table_print(&table);
-	}
+	print_list(&table);
 }
 
 static void print_turns(const json_t *trees)
@@ -149,10 +155,7 @@ static void print_turns(const json_t *trees)
 			}
 		}
 	}
-	if (table.cell_count) {
-		putchar('\n');
-		table_print(&table);
-	}
+	print_list(&table);
 }
 
 /* flock write; fcntl read 0-99; fcntl write 100- */
@@ -213,10 +216,7 @@ static void print_locks(const json_t *trees)
 				file);
 		}
 	}
-	if (table.cell_count) {
-		putchar('\n');
-		table_print(&table);
-	}
+	print_list(&table);
 }
 
 static void print_status(const json_t *status)
