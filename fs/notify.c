@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "fs/node.h"
+#include "fs/park.h"
 
 /* More than this waiting means that the kernel is stuck; it is asked for less then, never for more memory. */
 #define QUEUE_MAX 100000
@@ -15,6 +16,7 @@ struct notice {
 	struct tree *tree;
 	int64_t dir;
 	struct name name;
+	struct file *file; /* whose name it is, with a reference; NULL: nobody waits */
 };
 
 static struct {
@@ -47,6 +49,23 @@ static void send_notice(struct fs *fs, const struct notice *notice)
 	file_unref(dir);
 }
 
+/* It was sent, or cannot be. */
+static void notice_end(struct notice *notice)
+{
+	struct file *file = notice->file;
+	struct parked *waiting = NULL;
+
+	if (file) {
+		lock_take(&file->lock);
+		if (--file->notices == 0)
+			waiting = park_claim_all_locked(&file->noticed);
+		lock_drop(&file->lock);
+	}
+	park_resume(waiting, PARK_DONE);
+	file_unref(file);
+	free(notice);
+}
+
 static void *queue_main(void *arg)
 {
 	struct fs *fs = arg;
@@ -63,7 +82,7 @@ static void *queue_main(void *arg)
 		queue.count--;
 		lock_drop(&queue.lock);
 		send_notice(fs, notice);
-		free(notice);
+		notice_end(notice);
 		lock_take(&queue.lock);
 	}
 	lock_drop(&queue.lock);
@@ -88,7 +107,7 @@ void notify_stop(struct fs *fs)
 	pthread_join(queue.thread, NULL);
 }
 
-static void enqueue(struct tree *tree, int64_t dir, const char *name)
+static void enqueue(struct tree *tree, int64_t dir, const char *name, struct file *file)
 {
 	struct notice *notice = calloc(1, sizeof(*notice));
 
@@ -98,6 +117,12 @@ static void enqueue(struct tree *tree, int64_t dir, const char *name)
 	notice->dir = dir;
 	notice->name.length = strlen(name);
 	memcpy(notice->name.bytes, name, notice->name.length + 1);
+	if (file) {
+		notice->file = file_ref(file);
+		lock_take(&file->lock);
+		file->notices++;
+		lock_drop(&file->lock);
+	}
 	lock_take(&queue.lock);
 	if (queue.running && queue.count < QUEUE_MAX) {
 		DL_APPEND(queue.first, notice);
@@ -106,7 +131,8 @@ static void enqueue(struct tree *tree, int64_t dir, const char *name)
 		notice = NULL;
 	}
 	lock_drop(&queue.lock);
-	free(notice);
+	if (notice)
+		notice_end(notice);
 }
 
 void notify_names(struct fs *fs, struct file *file)
@@ -116,13 +142,13 @@ void notify_names(struct fs *fs, struct file *file)
 
 	(void)fs;
 	for (size_t i = 0; i < count && i < NAMES_MAX; i++)
-		enqueue(file->tree, names[i].dir, names[i].name.bytes);
+		enqueue(file->tree, names[i].dir, names[i].name.bytes, file);
 }
 
 void notify_name(struct fs *fs, struct file *dir, const char *name)
 {
 	(void)fs;
-	enqueue(dir->tree, dir->id, name);
+	enqueue(dir->tree, dir->id, name, NULL);
 }
 
 void notify_pages(struct fs *fs, struct node *node, int64_t offset, int64_t length)

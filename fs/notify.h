@@ -14,7 +14,8 @@
 int notify_start(struct fs *fs);
 void notify_stop(struct fs *fs);
 
-/* The next walk of each name of the file asks again. Queued; any lock up to LOCK_TIMER may be held. */
+/* The next walk of each name of the file asks again. Queued: until they are sent file->notices counts them, and then those that wait in
+ * file->noticed go on. No lock may be held. */
 void notify_names(struct fs *fs, struct file *file);
 /* A name that has come to life without the kernel's doing. */
 void notify_name(struct fs *fs, struct file *dir, const char *name);

@@ -24,6 +24,9 @@
 /* A settling that has begun. */
 #define SETTLE_WAIT_MS 2000
 
+/* What the kernel is told of names, when somebody holds its directories' locks. */
+#define NOTICE_WAIT_MS 1000
+
 #define LOOKS_MAX 5
 
 struct opening {
@@ -398,6 +401,23 @@ static struct parked **own_closing(struct opening *opening)
 	return save && is_closed(save) ? &save->parked : NULL;
 }
 
+/* The kernel is being told to look the file's names up anew, of which it has got another (link). Before it knows, who looks at one of
+ * them would be shown what the kernel had of it, after a save by another one. */
+static struct parked **noticed(struct opening *opening)
+{
+	return opening->node->file->notices ? &opening->node->file->noticed : NULL;
+}
+
+static bool has_notices(struct opening *opening)
+{
+	bool any;
+
+	lock_take(&opening->node->file->lock);
+	any = noticed(opening);
+	lock_drop(&opening->node->file->lock);
+	return any;
+}
+
 static int join(struct opening *opening, struct save *save, struct handle *handle);
 static bool is_reserved(struct save *save);
 
@@ -450,6 +470,9 @@ static void open_for_writing(struct opening *opening)
 		return;
 	}
 	if (opening->waits == 0 && wait_for_publish(opening, own_closing, REOPEN_WAIT_MS))
+		return;
+	if (opening->waits <= 1 && has_notices(opening) &&
+		wait_for_publish(opening, noticed, NOTICE_WAIT_MS))
 		return;
 	opening->entry = ops_lineage(opening->node->file);
 	for (;;) {

@@ -64,11 +64,13 @@ struct file {
 	struct dentry *names;
 	UT_hash_handle hh;
 
-	struct lock lock;     /* protects the rest */
-	struct node_row attr; /* as committed; nlink 0 once the last name is gone */
-	struct node *head;    /* fs: the node of the head version, when the kernel knows it */
-	struct node *nodes;   /* fs: all of them */
-	struct save *saves;   /* fs: those not yet published */
+	struct lock lock;	/* protects the rest */
+	struct node_row attr;	/* as committed; nlink 0 once the last name is gone */
+	struct node *head;	/* fs: the node of the head version, when the kernel knows it */
+	struct node *nodes;	/* fs: all of them */
+	struct save *saves;	/* fs: those not yet published */
+	unsigned notices;	/* fs: of its names, on their way to the kernel */
+	struct parked *noticed; /* fs: requests that wait for these */
 	struct turn turn;
 	struct range_lock *locks;    /* advisory */
 	struct parked *lock_waiters; /* fs */

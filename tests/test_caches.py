@@ -267,3 +267,23 @@ def test_the_next_look_of_another_process_shows_every_change(mount, plain):
     for what in CHANGES:
         different |= compare(observer, what, [base / what.replace(" ", "_") for base in (plain, mount.path)])
     assert not different, "\n".join(f"{k}: {v}" for k, v in different.items())
+
+
+def test_a_name_right_after_the_file_got_another_one(mount):
+    """The kernel knew the first name for long. It is told of the other one by a thread, which may be late: the machine is kept busy."""
+    hogs = [mount.popen("while :; do :; done") for _ in range(4)]
+    stale = []
+    for i in range(300):
+        first, second = mount.path / f"first{i}", mount.path / f"second{i}"
+        first.write_text("one")
+        for _ in range(3):
+            first.stat()
+        os.link(first, second)
+        with open(second, "r+") as f:
+            f.write("longer text")
+        if first.stat().st_size != 11 or first.read_text() != "longer text":
+            stale.append(i)
+    for hog in hogs:
+        hog.kill()
+        hog.wait()
+    assert not stale
