@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from lib import libc
+from lib.calls import opened
 from lib.procs import wait_until
 
 OBSERVE = r"""
@@ -85,14 +86,6 @@ def furnish(root):
     os.setxattr(root / "d/f", "user.a", b"b")
     for number, name in enumerate(("d/f", "d/g", "d/l", "d/x.log", "e/f", "d", "d/s", "e")):
         os.utime(root / name, (0, number), follow_symlinks=False)
-
-
-def opened(path, flags, call):
-    fd = os.open(path, flags, 0o644)
-    try:
-        call(fd)
-    finally:
-        os.close(fd)
 
 
 def mapped(path):

@@ -1,5 +1,4 @@
 """What can be done with a descriptor: passed on, opened anew by /proc, O_PATH, and directories that are gone."""
-import errno
 import itertools
 import os
 import socket
@@ -10,15 +9,8 @@ import sys
 import pytest
 
 from lib import libc
+from lib.calls import outcome
 from lib.procs import wait_until
-
-
-def outcome(call):
-    """The result of a call, or the name of its error."""
-    try:
-        return call()
-    except OSError as e:
-        return errno.errorcode[e.errno]
 
 
 def reopened(fd, flags):

@@ -1,22 +1,15 @@
 """Programs, scripts and libraries that run from the mount."""
 import ctypes
-import errno
 import os
 import signal
 import subprocess
 
 import pytest
 
+from lib.calls import outcome
+
 PROGRAM = "int main(void) { return %d; }"
 LIBRARY = "int answer(void) { return %d; }"
-
-
-def outcome(call):
-    try:
-        call()
-    except OSError as e:
-        return errno.errorcode[e.errno]
-    return None
 
 
 @pytest.fixture(scope="session")

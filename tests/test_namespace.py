@@ -11,36 +11,9 @@ import time
 import pytest
 
 from lib import libc
+from lib.calls import opened, outcome
 from lib.procs import NOBODY, as_user
-
-
-def outcome(call):
-    """The result of a call, or the name of its error."""
-    try:
-        result = call()
-    except OSError as e:
-        return errno.errorcode[e.errno]
-    return result if isinstance(result, (int, str, bytes, bool, tuple, list)) else None
-
-
-def snapshot(root):
-    """Everything below root that does not depend on the filesystem or the clock."""
-    found = {}
-    for folder, dirs, files in os.walk(root):
-        for name in dirs + files:
-            path = os.path.join(folder, name)
-            s = os.lstat(path)
-            kind = stat.S_IFMT(s.st_mode)
-            content = None
-            if kind == stat.S_IFREG:
-                with open(path, "rb") as f:
-                    content = f.read()
-            elif kind == stat.S_IFLNK:
-                content = os.readlink(path)
-            found[os.path.relpath(path, root)] = (oct(s.st_mode), s.st_uid, s.st_gid, s.st_rdev, content,
-                                                  2 if kind == stat.S_IFDIR else s.st_nlink,
-                                                  sorted(os.listxattr(path, follow_symlinks=False)))
-    return found
+from lib.tree import attributes
 
 
 def furnish(root):
@@ -68,8 +41,8 @@ def same(mount, plain, calls):
             roots = [base / str(number) for base in (plain, mount.path)]
             for root in roots:
                 furnish(root)
-            fresh = snapshot(roots[0])
-        seen = [(outcome(lambda: call(root)), snapshot(root)) for root in roots]
+            fresh = attributes(roots[0], times=False)
+        seen = [(outcome(lambda: call(root)), attributes(root, times=False)) for root in roots]
         if seen[0][1] != fresh or seen[1][1] != fresh:
             roots = None
         if seen[0] != seen[1]:
@@ -77,10 +50,6 @@ def same(mount, plain, calls):
                        if seen[0][1].get(k) != seen[1][1].get(k)}
             different[what] = f"{seen[1][0]}, not {seen[0][0]}; {changed or 'the same left'}"
     assert not different, "\n".join(f"{k}: {v}" for k, v in different.items())
-
-
-def opened(path, flags, mode=0o644):
-    os.close(os.open(path, flags, mode))
 
 
 KINDS = ["file", "hard", "link", "dirlink", "dangling", "fifo", "device", "empty", "full", "missing", "missing/x",
@@ -222,7 +191,7 @@ def test_modes_owners_and_umask(mount, plain):
     def by_umask(root):
         old = os.umask(0o027)
         try:
-            opened(root / "f", os.O_CREAT | os.O_WRONLY, 0o7777)
+            opened(root / "f", os.O_CREAT | os.O_WRONLY, mode=0o7777)
             os.mkdir(root / "d", 0o7777)
             os.mkfifo(root / "p", 0o7777)
         finally:

@@ -1,10 +1,10 @@
 """Which calls change which times of which objects; those that fail change none."""
-import errno
 import fcntl
 import os
 import stat
 
 from lib import libc
+from lib.calls import opened, outcome
 
 NAMES = ["d", "d/f", "d/g", "d/h", "d/l", "d/s", "d/p", "d/full", "d/full/x", "e", "e/f", "e/s", "d/x.log"]
 
@@ -25,14 +25,6 @@ def furnish(root):
 
 def times(root):
     return {name: os.lstat(root / name) for name in NAMES if os.path.lexists(root / name)}
-
-
-def opened(path, flags, call=lambda fd: None, mode=0o644):
-    fd = os.open(path, flags, mode)
-    try:
-        return call(fd)
-    finally:
-        os.close(fd)
 
 
 def by_fd(name, flags, call):
@@ -161,11 +153,7 @@ def changed(mount, base, what, call):
         for name in NAMES:
             mount.settled(f"{root.name}/{name}")
     before = times(root)
-    try:
-        result = call(root)
-        result = "fine" if not isinstance(result, int) else result
-    except OSError as e:
-        result = errno.errorcode[e.errno]
+    result = outcome(lambda: call(root))
     found = set()
     for name in NAMES + ["d/new", "e/new", "e/l"]:
         if not os.path.lexists(root / name):
