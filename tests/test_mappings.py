@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -24,23 +25,28 @@ def touches(path, flags, steps):
     read_end, write_end = os.pipe()
     pid = os.fork()
     if not pid:
-        faulthandler.disable()
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-        fd = os.open(path, flags)
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if flags & os.O_RDWR else 0)
-        base = libc.mmap(None, 4 * PAGE, protection, mmap.MAP_SHARED, fd, 0)
-        for step, argument in steps:
-            if step == "read":
-                os.write(write_end, ctypes.string_at(base + argument, 1))
-            elif step == "write":
-                ctypes.memmove(base + argument, b"W", 1)
-            elif step == "ftruncate":
-                os.ftruncate(fd, argument)
-            else:
-                subprocess.run(["/bin/sh", "-c", argument], cwd=os.path.dirname(path), check=True)
-        os._exit(0)
+        try:
+            faulthandler.disable()
+            libc = ctypes.CDLL(None, use_errno=True)
+            libc.mmap.restype = ctypes.c_void_p
+            libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+            fd = os.open(path, flags)
+            protection = mmap.PROT_READ | (mmap.PROT_WRITE if flags & os.O_RDWR else 0)
+            base = libc.mmap(None, 4 * PAGE, protection, mmap.MAP_SHARED, fd, 0)
+            for step, argument in steps:
+                if step == "read":
+                    os.write(write_end, ctypes.string_at(base + argument, 1))
+                elif step == "write":
+                    ctypes.memmove(base + argument, b"W", 1)
+                elif step == "ftruncate":
+                    os.ftruncate(fd, argument)
+                else:
+                    subprocess.run(["/bin/sh", "-c", argument], cwd=os.path.dirname(path), check=True)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
     os.close(write_end)
     with open(read_end, "rb") as f:
         seen = f.read()
