@@ -635,3 +635,19 @@ def test_status_of_locks_is_for_those_who_take_part(mount, program):
     assert sorted(seen()) == ["f", "g"]
     assert as_user(NOBODY, seen) == []
     assert as_user(NOBODY, lock_and_look) == ["g"]
+
+
+def test_what_was_written_under_a_lock_is_there_for_the_next(mount, program):
+    """Though the file is not closed yet: as `exec 9> f; flock 9` has it, which emptied the file before it had the lock."""
+    mount.sh("echo old > f")
+    mount.settled("f")
+    a = program()
+    save = a.open("f", "os.O_WRONLY | os.O_TRUNC")
+    assert a(f"fcntl.flock({save}, {EX})") is None
+    for text, shown in (("new", "new"), (" more", "new more")):
+        assert a(f"os.write({save}, b'{text}')") == len(text)
+        assert a(f"fcntl.flock({save}, {UN})") is None
+        with open(mount.path / "f", encoding="ascii") as reader:
+            fcntl.flock(reader, fcntl.LOCK_SH)
+            assert reader.read() == shown
+        assert a(f"fcntl.flock({save}, {EX})") is None
