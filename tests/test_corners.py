@@ -4,7 +4,6 @@ import itertools
 import mmap
 import os
 import resource
-import signal
 import stat
 import subprocess
 import sys
@@ -12,19 +11,11 @@ import sys
 import pytest
 
 from lib import libc
+from lib.calls import opened, outcome
 from lib.procs import NOBODY, as_user
 
 GiB = 1 << 30
 FAR = 5 * GiB + 12345
-
-
-def outcome(call):
-    """The result of a call, or the name of its error."""
-    try:
-        result = call()
-    except OSError as e:
-        return errno.errorcode[e.errno]
-    return result if isinstance(result, (int, str, bytes, list, tuple)) else None
 
 
 def differences(seen):
@@ -80,15 +71,16 @@ def test_beyond_4_gib(mount, plain, name):
 
 def test_versions_and_copies_of_sparse_files_are_sparse(mount):
     f = mount.path / "f"
-    with open(f, "wb") as file:
-        os.pwrite(file.fileno(), b"one", FAR)
-    with open(f, "wb") as file:
-        os.pwrite(file.fileno(), b"two", FAR + GiB)
-    mount.sh("cp --sparse=always f copy; cp f@@/1 old; rm f; tail -c 3 copy old; ls -s copy old")
+    # Not farther: at the end of the test all contents are hashed, with their zeros.
+    one, two = GiB // 4 - 3, GiB // 2 - 3
+    for data, at in ((b"one", one), (b"two", two)):
+        with open(f, "wb") as file:
+            os.pwrite(file.fileno(), data, at)
+    mount.sh("cp --sparse=always f copy; cp f@@/1 old; rm f")
     assert [mount.sh("tail -c 3 $1", name) for name in ("copy", "old", "f@@/1", "f@@/2")] == ["two", "one", "one", "two"]
-    assert [(mount.path / name).stat().st_size for name in ("copy", "old", "f@@/1")] == [FAR + GiB + 3, FAR + 3, FAR + 3]
+    assert [(mount.path / name).stat().st_size for name in ("copy", "old", "f@@/1")] == [two + 3, one + 3, one + 3]
     with open(mount.path / "f@@" / "1", "rb") as old:
-        assert os.lseek(old.fileno(), 0, os.SEEK_DATA) > GiB
+        assert os.lseek(old.fileno(), 0, os.SEEK_DATA) > one - 2**20
     assert int(mount.sh("du -s --block-size=1 $1", mount.volume).split()[0]) < 16 << 20
 
 
@@ -123,14 +115,16 @@ def test_as_far_as_a_file_can_reach(mount, plain):
                 if bits < 44:
                     found[f"write at 2^{bits}{off}"] = outcome(lambda: os.pwrite(fd, b"xy", at))
                 if bits > 60:
-                    found[f"allocate to 2^{bits}{off}"] = outcome(lambda: libc.fallocate(fd, 1, at, 1))
+                    found[f"allocate to 2^{bits}{off}"] = outcome(lambda: libc.fallocate(fd, libc.FALLOC_KEEP_SIZE, at, 1))
             os.ftruncate(fd, 3)
         found["left"] = (base / "f").read_bytes()
         seen.append(found)
     assert not differences(seen)
 
 
-def test_a_write_beyond_what_the_backing_filesystem_can_fails_the_save(mount):
+def test_a_write_beyond_what_the_backing_filesystem_can_fails_the_save(mount, plain):
+    if opened(plain / "f", os.O_WRONLY | os.O_CREAT, lambda fd: outcome(lambda: os.pwrite(fd, b"x", 2**50))) != "EFBIG":
+        pytest.skip("the backing filesystem has files of 2^50 bytes")
     f = mount.path / "f"
     f.write_text("old")
     fd = os.open(f, os.O_WRONLY | os.O_TRUNC)
@@ -212,10 +206,6 @@ def listing(root):
                   for at, dirs, files in os.walk(root) for n in dirs + files)
 
 
-def opened(path, flags):
-    os.close(os.open(path, flags, 0o644))
-
-
 CALLS = {
     "stat": lambda p: oct(os.stat(p).st_mode), "lstat": lambda p: oct(os.lstat(p).st_mode), "readlink": os.readlink,
     "open": lambda p: opened(p, os.O_RDONLY),
@@ -238,7 +228,7 @@ CALLS = {
     "rename to": lambda p: os.rename(f"{ROOTS[0]}/file", p),
     "rename dir to": lambda p: os.rename(f"{ROOTS[0]}/empty", p), "rename from": lambda p: os.rename(p, f"{ROOTS[0]}/new"),
     "rename from to slash": lambda p: os.rename(p, f"{ROOTS[0]}/new/"),
-    "exchange": lambda p: libc.rename(p, f"{ROOTS[0]}/file", 2),
+    "exchange": lambda p: libc.exchange(p, f"{ROOTS[0]}/file"),
     "truncate": lambda p: os.truncate(p, 2), "chmod": lambda p: os.chmod(p, 0o700), "lchown": lambda p: os.lchown(p, 0, 0),
     "chown": lambda p: os.chown(p, 0, 0),
     "utime": lambda p: os.utime(p),

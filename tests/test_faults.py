@@ -143,7 +143,6 @@ def test_a_clean_end_while_many_save(mount):
     """Each save whose close returned is there, whatever the moment of the end."""
     script = """
 import sys
-import time
 n = 0
 try:
     while True:
@@ -232,7 +231,6 @@ def test_killed_again_and_again(mount, soak):
     """Closed saves of several programs survive every kill, at any moment."""
     script = """
 import sys
-import time
 n = int(sys.argv[2])
 try:
     while True:

@@ -1,8 +1,5 @@
 """git, alone and by many at once: nothing is lost, and what is not changed is not shown as changed."""
 import subprocess
-import sys
-
-import pytest
 
 
 COMMIT = """

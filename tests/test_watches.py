@@ -21,7 +21,7 @@ SAVES = {
     "by a child": "(echo one; (echo two); echo three) > f", "never written": "exec 3>> g; exec 3<> f",
     "renamed over": "mv g f", "removed and made": "rm f; echo new > f", "moved away": "mv f h; echo new > f",
     "moved to another directory": "mv f sub/f",
-    "exchanged": "python3 -c 'from lib import libc; libc.rename(\"f\", \"g\", 2)'",
+    "exchanged": "python3 -c 'from lib import libc; libc.exchange(\"f\", \"g\")'",
     "read": "cat f",
     "chmod": "chmod 600 f",
     "chown": "chown 5 f",

@@ -27,6 +27,10 @@ def rename(source, target, flags=0):
     return _check(_libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags))
 
 
+def exchange(a, b):
+    return rename(a, b, RENAME_EXCHANGE)
+
+
 def link_fd(fd, target):
     """linkat(2) with AT_EMPTY_PATH."""
     return _check(_libc.linkat(fd, b"", AT_FDCWD, os.fsencode(target), AT_EMPTY_PATH))

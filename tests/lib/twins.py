@@ -533,7 +533,9 @@ class Worker:
         try:
             if name == "begin":
                 # What the others are to see while the save is under way.
-                return shutil.copyfile(side.at("file"), side.at("before")) and None if side.plain else None
+                if side.plain:
+                    shutil.copyfile(side.at("file"), side.at("before"))
+                return None
             if name == "restart":
                 return side.restart()
             if name == "before":
