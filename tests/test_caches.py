@@ -67,9 +67,12 @@ def look(root):
             seen[name + " held"]["content"] = os.pread(fd, 1000, 0).decode()
     return seen
 
+def size(root):
+    return os.stat(f"{root}/d/f").st_size
+
 for line in sys.stdin:
     what, root = line.split()
-    print(json.dumps(hold(root) if what == "hold" else look(root)), flush=True)
+    print(json.dumps({"hold": hold, "look": look, "size": size}[what](root)), flush=True)
 """
 
 NAMES = "d d/f d/g d/h d/l d/s d/n d/m d/x.log d/s/n e e/f e/n"
@@ -189,7 +192,7 @@ CHANGES = {
 
 
 def by_descriptor(path, change, old):
-    """change() of the path that /proc has of a descriptor; old: others save the file between."""
+    """change() of the path that /proc has of a descriptor; old: others save the file between. Each changes the size."""
 
     def changes(fd):
         if old:
@@ -204,7 +207,7 @@ for old in (False, True):
     for what, change in {
             "save": lambda p: opened(p, os.O_WRONLY | os.O_TRUNC, lambda fd: os.write(fd, b"new")),
             "truncate": lambda p: os.truncate(p, 2),
-            "edit": lambda p: opened(p, os.O_RDWR, lambda fd: os.write(fd, b"NEW")),
+            "edit": lambda p: opened(p, os.O_RDWR, lambda fd: os.write(fd, b"NEW" * 7)),
             "append": lambda p: opened(p, os.O_WRONLY | os.O_APPEND, lambda fd: os.write(fd, b" more"))}.items():
         CHANGES[f"{what} by {'an old' if old else 'a'} descriptor"] = (
             lambda r, change=change, old=old: by_descriptor(r / "d/f", change, old))
@@ -244,12 +247,10 @@ def compare(observer, what, roots):
         observer.asked("hold", root)
         before = observer.asked("look", root)
         going_on = CHANGES[what](root)
+        if "descriptor" in what and root is roots[1]:
+            # Without a walk of the path the kernel knows the name for a moment more; an open of it would end that at once.
+            wait_until(lambda: observer.asked("size", root) == seen[0]["d/f"]["stat"]["size"], what)
         seen.append(told_apart(before, observer.asked("look", root)))
-        if "descriptor" in what and root is roots[1] and any(differs(v, seen[1][k]) for k, v in seen[0].items()):
-            # Without a walk of the path the kernel knows the name for a moment more.
-            wait_until(lambda: not any(differs(v, told_apart(before, observer.asked("look", root))[k])
-                                       for k, v in seen[0].items()))
-            seen[1] = seen[0]
         if isinstance(going_on, io.IOBase):
             going_on.close()
     return {(what, k): f"{seen[1][k]}, not {v}" for k, v in seen[0].items() if differs(v, seen[1][k])}
