@@ -281,3 +281,18 @@ def test_a_name_right_after_the_file_got_another_one(mount):
         hog.kill()
         hog.wait()
     assert not stale
+
+
+def test_a_save_of_what_was_renamed_over_shows_by_the_name(mount):
+    """The kernel knows the name of what took the file's place, which was not being saved."""
+    f = mount.path / "f"
+    f.write_text("old")
+    mount.settled("f")
+    fd = os.open(f, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"what was saved")
+    mount.sh("echo g > g; mv g f; cat f; stat f")
+    mount.settled("g")
+    assert f.stat().st_size == 2
+    os.close(fd)
+    wait_until(lambda: f.stat().st_size == 14, "the save to be shown")
+    assert f.read_text() == "what was saved"
